@@ -1,0 +1,55 @@
+package conf
+
+// File is the whole configuration: a section for each role.
+type File struct {
+	Cluster Cluster `toml:"cluster" help:"What all roles of one cluster share."`
+	Master  Master  `toml:"master" help:"The master: holds the tree and the changelog."`
+	Chunkd  Chunkd  `toml:"chunkd" help:"The chunkserver: stores chunks."`
+	Mount   Mount   `toml:"mount" help:"The mount."`
+}
+
+// Cluster is read by every role and by the tools.
+type Cluster struct {
+	Masters []string `toml:"masters" default:"127.0.0.1:9421" check:"addrs" help:"addresses of the masters' client port, HOST:PORT"`
+	KeyFile string   `toml:"key-file" default:"/etc/varve/cluster.key" help:"file with the cluster key, made by 'varve init'"`
+	Log     string   `toml:"log" default:"info" check:"debug|info|warn|error" help:"least important messages to log"`
+}
+
+// Master is the section of 'varve master'.
+type Master struct {
+	Dir           string   `toml:"dir" default:"/var/lib/varve/master" help:"directory for changelog and images"`
+	Name          string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
+	Clients       Addr     `toml:"clients" default:"0.0.0.0:9421" help:"listen for mounts and tools here"`
+	Chunkservers  Addr     `toml:"chunkservers" default:"0.0.0.0:9420" help:"listen for chunkservers here"`
+	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; empty: none"`
+	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when it is on disk (fsync), or when it is written and the disk follows within 100 ms (quorum)"`
+	ImageEvery    Duration `toml:"image-every" default:"1h" help:"time between two images of the tree"`
+	ImagesKept    int      `toml:"images-kept" default:"3" check:"1..100" help:"images to keep"`
+	SessionLease  Duration `toml:"session-lease" default:"10s" help:"how long a silent mount keeps its rights"`
+	RepairDelay   Duration `toml:"repair-delay" default:"10s" help:"how long a lost chunkserver may come back before its chunks are copied anew; chunks with one copy left do not wait"`
+	RepairPerHost int      `toml:"repair-per-server" default:"4" check:"1..1000" help:"copies made at the same time by one chunkserver"`
+	MinCopies     int      `toml:"min-copies" default:"1" check:"1..9" help:"fewest copies with which a write is acknowledged when servers are lost"`
+}
+
+// Chunkd is the section of 'varve chunkd'.
+type Chunkd struct {
+	Dirs      []string `toml:"dirs" default:"/var/lib/varve/chunks" help:"directories (one for each disk) to store chunks in"`
+	Listen    Addr     `toml:"listen" default:"0.0.0.0:9422" help:"listen for data here"`
+	Advertise Addr     `toml:"advertise" default:"" help:"address that mounts are told; empty: the address from which the master is reached"`
+	Masters   []string `toml:"masters" default:"127.0.0.1:9420" check:"addrs" help:"addresses of the masters' chunkserver port, HOST:PORT"`
+	HTTP      Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
+	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`
+	Labels    string   `toml:"labels" default:"" help:"labels of this server, letters A to Z"`
+}
+
+// Mount is the section of 'varve mount'.
+type Mount struct {
+	HTTP        Addr     `toml:"http" default:"" help:"/metrics, /healthz, /readyz; empty: none"`
+	WriteBuffer Size     `toml:"write-buffer" default:"256MiB" check:"8MiB.." help:"memory for data not yet written"`
+	ReadAhead   Size     `toml:"read-ahead" default:"16MiB" help:"largest read-ahead of one file"`
+	Cache       Size     `toml:"cache" default:"256MiB" help:"memory for data read"`
+	MaxDirty    Duration `toml:"max-dirty" default:"1s" help:"how long written data may wait"`
+	Timeout     Duration `toml:"timeout" default:"0s" help:"give up an operation after this time with an error; 0: wait as long as it takes"`
+	Options     string   `toml:"options" default:"" help:"mount options, as with -o"`
+}
