@@ -1,0 +1,96 @@
+// Package journal keeps the master's changelog: the log of go.etcd.io/raft/v3
+// in files of its own format (FORMAT.md), and the goroutine that drives raft.
+//
+// The master's loop proposes batches of changes and applies what comes back as
+// committed; it is the only caller of Propose and the only reader of Committed.
+// Compact, Status and Step may be called from any goroutine.
+//
+// One goroutine, the driver, owns the RawNode. The file that is written belongs
+// to whoever runs append: the driver itself while there is one voter (nothing
+// else could happen meanwhile, and a hop to another goroutine costs more than
+// it gains), a writer goroutine when there are peers. What both share is in
+// store, under its own lock. Lock order: Log.mu and store.mu are leaves; none
+// is held while the other is taken, nor over I/O or a channel operation.
+package journal
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Durability modes, Config.SyncMode.
+const (
+	// SyncFsync acknowledges a proposal when a majority has it on disk.
+	SyncFsync = "fsync"
+	// SyncQuorum acknowledges it when a majority has it in its page cache; it is
+	// on disk within Config.SyncDelay. Terms and votes are always synced. A power
+	// cut of the majority may lose the last SyncDelay of acknowledged proposals.
+	SyncQuorum = "quorum"
+)
+
+// Config says where the log is and how it is kept. Dir and ID are required.
+type Config struct {
+	Dir   string   // owned by this log alone; made if missing
+	ID    uint64   // this voter, not 0
+	Peers []uint64 // all voters with ID among them; empty: ID alone
+
+	// Applied and AppliedTerm are the index and term of the last entry that the
+	// image holds; 0 without an image. Entries up to Applied are not delivered again.
+	Applied     uint64
+	AppliedTerm uint64
+
+	SyncMode  string        // SyncFsync (default) or SyncQuorum
+	SyncDelay time.Duration // quorum: longest time without a sync, default 50 ms
+	FileSize  int64         // bytes of each log file, default 16 MiB; a multiple of 4096
+	BackLogs  int           // files kept although an image holds all they hold; default 2, <0: none
+
+	// Transport carries messages to the other voters; nil with a single voter.
+	Transport Transport
+	Tick      time.Duration // raft's clock when there are peers, default 50 ms; an election takes 10 to 20 ticks
+
+	Log     *slog.Logger // nil: slog.Default()
+	Metrics *metrics.Set // nil: a set of its own
+}
+
+// Transport sends raft messages to other voters. Send must not block and may
+// drop; the other side hands what arrives to Log.Step.
+type Transport interface {
+	Send(msgs []*raftpb.Message)
+}
+
+// Committed is one entry of the log that a majority holds, or the end of a
+// proposal that did not make it into the log.
+type Committed struct {
+	Index uint64
+	Term  uint64
+	// Data is what was proposed. It is nil in the first entry of a leader's term:
+	// whoever leads term T has caught up with all former leaders when it has
+	// applied the entry without data of term T.
+	Data []byte
+	// Tag is what Propose was given, if this log proposed the entry since Open.
+	Tag any
+	// Err is set (and Index 0) when the proposal with Tag is certainly not in the
+	// log and never will be: this master did not lead, or was deposed.
+	Err error
+	// Image is set when the log was cut and starts behind Index: the state must
+	// be fetched from the leader as an image of that index. Never with one voter.
+	Image bool
+}
+
+// Leadership is a change of who leads.
+type Leadership struct {
+	Term   uint64
+	Leader bool // this log leads Term
+}
+
+// Status is a glance at the log.
+type Status struct {
+	Term   uint64
+	Leader uint64 // 0: none known
+	Commit uint64 // last index known to be committed
+	First  uint64 // first index that is still in the files
+	Last   uint64 // last index in the log
+}
