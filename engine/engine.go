@@ -16,6 +16,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"sync"
 )
 
 // Align is the unit, in bytes, of every offset, length and buffer address given to
@@ -61,9 +62,10 @@ var (
 // Buf unchanged (for a Read: untouched) until Done is called, and may reuse the Op
 // from within Done on.
 //
-// Done runs once, on a goroutine of the engine, after Err is set; calls for different
-// ops may run at the same time and in any order. It must be short, must not block and
-// must not close the File or the Disk; it may Submit.
+// Done runs once, on a goroutine of the engine and never from within Submit (a simulated
+// disk that steps by hand runs it in the stepping goroutine), after Err is set; calls for
+// different ops may run at the same time and in any order. It must be short, must not
+// block and must not close the File or the Disk; it may Submit.
 type Op struct {
 	Kind Kind
 	Buf  []byte
@@ -73,7 +75,6 @@ type Op struct {
 
 	next   *Op // link in a backend's queue
 	target any // the backend's file while the op is queued
-	wake   chan struct{}
 }
 
 // File is a file of fixed size. All methods may be called from several goroutines.
@@ -90,7 +91,8 @@ type File interface {
 
 	// Submit starts ops and returns without waiting for them. There is no order
 	// among ops, submitted together or apart. It never fails: a bad op is done
-	// with its error.
+	// with its error. The slice is not kept; a caller that submits often keeps it
+	// itself, since Submit(op) makes a new one each time.
 	Submit(ops ...*Op)
 
 	// Zero writes zeros over [off, off+n) and waits. They are durable only after a
@@ -153,12 +155,26 @@ func (e *IOError) Unwrap() error { return e.Err }
 
 // Do submits one operation to f and waits for it in the calling goroutine.
 func Do(f File, kind Kind, buf []byte, off int64) error {
-	op := doOps.Get().(*Op)
-	op.Kind, op.Buf, op.Off = kind, buf, off
-	f.Submit(op)
-	<-op.wake
-	err := op.Err
-	op.Buf, op.Err = nil, nil
-	doOps.Put(op)
+	c := calls.Get().(*call)
+	c.op.Kind, c.op.Buf, c.op.Off = kind, buf, off
+	f.Submit(c.ops[:]...)
+	<-c.done
+	err := c.op.Err
+	c.op.Buf, c.op.Err = nil, nil
+	calls.Put(c)
 	return err
 }
+
+// call is what Do needs, kept together so that Do makes no garbage.
+type call struct {
+	op   Op
+	ops  [1]*Op // the op, as Submit wants it
+	done chan struct{}
+}
+
+var calls = sync.Pool{New: func() any {
+	c := &call{done: make(chan struct{}, 1)}
+	c.op.Done = func(*Op) { c.done <- struct{}{} }
+	c.ops[0] = &c.op
+	return c
+}}

@@ -1,18 +1,8 @@
 package engine
 
-import (
-	"sync"
-	"sync/atomic"
-)
+import "sync/atomic"
 
-// doOps holds the ops of Do, each with its channel.
-var doOps = sync.Pool{New: func() any {
-	op := &Op{wake: make(chan struct{}, 1)}
-	op.Done = func(op *Op) { op.wake <- struct{}{} }
-	return op
-}}
-
-// The rest of this file is for backends.
+// This file is for backends.
 
 // Check reports why op cannot run on a file of size bytes, or nil.
 func (op *Op) Check(size int64) error {

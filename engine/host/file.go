@@ -1,0 +1,224 @@
+package host
+
+import (
+	"io"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/varvefs/varve/engine"
+)
+
+// zeroPiece is the size of one write of File.Zero, in bytes: larger ones gain nothing,
+// and a write in progress delays its neighbours by its own length.
+const zeroPiece = 1 << 20
+
+// zeros is only ever read from.
+var zeros = engine.Alloc(zeroPiece)
+
+func init() { clear(zeros) }
+
+// File is an open file of fixed size.
+type File struct {
+	dir  *Dir
+	name string
+	fd   int
+	size int64
+	gate gate
+}
+
+func newFile(d *Dir, name string, fd int, size int64) *File {
+	f := &File{dir: d, name: name, fd: fd, size: size}
+	f.gate.init()
+	return f
+}
+
+// Name is the file's name in its directory.
+func (f *File) Name() string { return f.name }
+
+// Size is the file's length in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// Fd is the descriptor. It may be used only between Enter and Leave.
+func (f *File) Fd() int { return f.fd }
+
+// Enter keeps the file open for n users, or reports false when it is closed.
+func (f *File) Enter(n int) bool { return f.gate.enter(int64(n)) }
+
+// Leave ends one use. It is the last thing a user does with the file.
+func (f *File) Leave() { f.gate.leave() }
+
+// Refuse ends ops that came after Close. It does so on a goroutine of its own: the
+// submitter may hold a lock that Done takes.
+func (f *File) Refuse(ops []*engine.Op) {
+	ops = slices.Clone(ops)
+	go func() {
+		for _, op := range ops {
+			op.Finish(f.name, engine.ErrClosed)
+		}
+	}()
+}
+
+// ReadAt fills buf from off; see [engine.File].
+func (f *File) ReadAt(buf []byte, off int64) error {
+	if !f.Enter(1) {
+		return f.fail(engine.Read, buf, off, engine.ErrClosed)
+	}
+	defer f.Leave()
+	err := engine.CheckRange(buf, off, f.size)
+	if err == nil {
+		err = f.Transfer(engine.Read, buf, off)
+	}
+	if err != nil {
+		return f.fail(engine.Read, buf, off, err)
+	}
+	return nil
+}
+
+// Transfer carries out one operation in the calling goroutine, which must have entered
+// the file and checked the range. Its errors do not name the file.
+func (f *File) Transfer(kind engine.Kind, buf []byte, off int64) error {
+	for {
+		var n int
+		var err error
+		switch kind {
+		case engine.Read:
+			n, err = unix.Pread(f.fd, buf, off)
+		case engine.Write:
+			n, err = unix.Pwrite(f.fd, buf, off)
+		case engine.WriteSync:
+			n, err = f.writeSync(buf, off)
+		case engine.Sync:
+			n, err = len(buf), unix.Fdatasync(f.fd)
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		return Whole(kind, n, len(buf), err)
+	}
+}
+
+// Whole turns the outcome of one operation, n bytes of want, into its error.
+func Whole(kind engine.Kind, n, want int, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case kind == engine.Sync || n == want:
+		return nil
+	case kind == engine.Read:
+		return io.ErrUnexpectedEOF
+	}
+	return io.ErrShortWrite
+}
+
+// writeSync writes buf and waits until it, and what is needed to read it back, is on
+// stable storage. The call is made by hand because unix.Pwritev2 allocates.
+func (f *File) writeSync(buf []byte, off int64) (int, error) {
+	iov := unix.Iovec{Base: unsafe.SliceData(buf)}
+	iov.SetLen(len(buf))
+	n, _, errno := unix.Syscall6(unix.SYS_PWRITEV2, uintptr(f.fd), uintptr(unsafe.Pointer(&iov)), 1,
+		uintptr(off), uintptr(uint64(off)>>32), unix.RWF_DSYNC)
+	runtime.KeepAlive(buf)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// Zero writes zeros; see [engine.File].
+func (f *File) Zero(off, n int64) error {
+	if !f.Enter(1) {
+		return f.fail(engine.Write, nil, off, engine.ErrClosed)
+	}
+	defer f.Leave()
+	if off%engine.Align != 0 || n%engine.Align != 0 {
+		return f.fail(engine.Write, nil, off, engine.ErrMisaligned)
+	}
+	if off < 0 || n < 0 || off > f.size-n {
+		return f.fail(engine.Write, nil, off, engine.ErrRange)
+	}
+	return f.zero(off, n)
+}
+
+func (f *File) zero(off, n int64) error {
+	for n > 0 {
+		piece := zeros[:min(n, zeroPiece)]
+		if err := f.Transfer(engine.Write, piece, off); err != nil {
+			return f.fail(engine.Write, piece, off, err)
+		}
+		off += int64(len(piece))
+		n -= int64(len(piece))
+	}
+	return nil
+}
+
+// reserve takes the space of the whole file. Where the file system cannot do that by
+// itself, zeros are written.
+func (f *File) reserve() error {
+	err := again(func() error { return unix.Fallocate(f.fd, 0, 0, f.size) })
+	if err != unix.EOPNOTSUPP && err != unix.ENOSYS {
+		return err
+	}
+	return f.zero(0, f.size)
+}
+
+// Close waits for all users to leave and closes the descriptor.
+func (f *File) Close() error {
+	if !f.gate.shut() {
+		return engine.ErrClosed
+	}
+	f.dir.forget(f)
+	return unix.Close(f.fd)
+}
+
+func (f *File) fail(kind engine.Kind, buf []byte, off int64, err error) error {
+	return &engine.IOError{Kind: kind, Name: f.name, Off: off, Len: len(buf), Err: err}
+}
+
+// gate counts users and lets one closer wait for the last of them. It starts with one
+// user, the opener, whom shut takes off.
+type gate struct {
+	users  atomic.Int64 // never rises again from 0
+	closed atomic.Bool
+	empty  chan struct{}
+}
+
+func (g *gate) init() {
+	g.users.Store(1)
+	g.empty = make(chan struct{})
+}
+
+// enter adds n users; false when the gate is shut.
+func (g *gate) enter(n int64) bool {
+	for {
+		old := g.users.Load()
+		if g.closed.Load() || old == 0 {
+			return false
+		}
+		if g.users.CompareAndSwap(old, old+n) {
+			return true
+		}
+	}
+}
+
+func (g *gate) leave() {
+	switch n := g.users.Add(-1); {
+	case n == 0:
+		close(g.empty)
+	case n < 0:
+		panic("BUG: a file was left more often than entered")
+	}
+}
+
+// shut lets nobody in any more and waits until all have left; false when it was shut before.
+func (g *gate) shut() bool {
+	if g.closed.Swap(true) {
+		return false
+	}
+	g.leave()
+	<-g.empty
+	return true
+}
