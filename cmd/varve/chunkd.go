@@ -1,0 +1,70 @@
+package main
+
+import (
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/chunkd"
+	"github.com/varvefs/varve/conf"
+)
+
+func chunkdCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "chunkd",
+		Short: "run a chunkserver: stores chunks",
+		Args:  cobra.NoArgs,
+	}
+	s := addSettings(c, "chunkd")
+	keyFile := c.Flags().String("key-file", "", "file with the cluster key (default: cluster.key-file of the configuration)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		f, err := s.load(c)
+		if err == nil {
+			if *keyFile != "" {
+				f.Cluster.KeyFile = *keyFile
+			}
+			err = runChunkd(c, f)
+		}
+		if err != nil {
+			tellParent("", err)
+		}
+		return err
+	}
+	return c
+}
+
+func runChunkd(c *cobra.Command, f *conf.File) error {
+	key, err := readKey(f.Cluster.KeyFile)
+	if err != nil {
+		return err
+	}
+	set := metrics.NewSet()
+	log := logger(f.Cluster.Log)
+	var server *chunkd.Server
+	started := make(chan struct{})
+	mon, err := startMonitor(string(f.Chunkd.HTTP), set, func() error {
+		<-started
+		return server.Ready()
+	})
+	if err != nil {
+		return err
+	}
+	defer mon.close()
+	server, err = chunkd.Start(chunkd.Config{
+		Dirs: f.Chunkd.Dirs, Key: key, DataAddr: string(f.Chunkd.Listen), Advertise: string(f.Chunkd.Advertise),
+		Masters: f.Chunkd.Masters, HTTP: mon.addr, Labels: f.Chunkd.Labels, Version: version,
+		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Metrics: set, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	close(started)
+	log.Info("chunkserver is ready", "data", server.Addr(), "http", mon.addr, "dirs", f.Chunkd.Dirs)
+	tellParent(mon.addr, nil)
+	<-c.Context().Done()
+	log.Info("chunkserver stops")
+	begin := time.Now()
+	err = server.Close()
+	log.Info("chunkserver stopped", "took", time.Since(begin))
+	return err
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/master"
+	"github.com/varvefs/varve/web"
+)
+
+func masterCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "master",
+		Short: "run a master: holds the tree and the changelog",
+		Args:  cobra.NoArgs,
+	}
+	s := addSettings(c, "master", "cluster")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		f, err := s.load(c)
+		if err == nil {
+			err = runMaster(c, f)
+		}
+		if err != nil {
+			tellParent("", err)
+		}
+		return err
+	}
+	return c
+}
+
+func runMaster(c *cobra.Command, f *conf.File) error {
+	key, err := readKey(f.Cluster.KeyFile)
+	if err != nil {
+		return err
+	}
+	name := f.Master.Name
+	if name == "" {
+		if name, err = os.Hostname(); err != nil {
+			return err
+		}
+	}
+	set := metrics.NewSet()
+	log := logger(f.Cluster.Log)
+	m, err := master.Start(master.Config{
+		Dir: f.Master.Dir, Key: key, Name: name, Version: version,
+		ClientAddr: string(f.Master.Clients), ServerAddr: string(f.Master.Chunkservers),
+		Sync: f.Master.Sync, ImageEvery: time.Duration(f.Master.ImageEvery), ImagesKept: f.Master.ImagesKept,
+		SessionLease: time.Duration(f.Master.SessionLease), RepairDelay: time.Duration(f.Master.RepairDelay),
+		RepairPerServer: f.Master.RepairPerHost, MinCopies: f.Master.MinCopies,
+		Metrics: set, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	mon, err := startMonitor(string(f.Master.HTTP), set, m.Ready)
+	if err != nil {
+		m.Close()
+		return err
+	}
+	web.Register(mon.mux, m.Status)
+	log.Info("master is ready", "clients", m.ClientAddr(), "chunkservers", m.ServerAddr(), "http", mon.addr, "dir", f.Master.Dir)
+	tellParent(mon.addr, nil)
+	select {
+	case <-c.Context().Done():
+		log.Info("master stops")
+	case <-m.Done():
+	}
+	mon.close()
+	return m.Close()
+}

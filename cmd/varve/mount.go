@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/client"
+	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/fuse"
+)
+
+// mountArgs are what 'varve mount' and 'mfsmount' share.
+type mountArgs struct {
+	source     string // HOST:PORT[:/sub], or ""
+	dir        string
+	options    string
+	foreground bool
+	logFile    string
+}
+
+func mountCommand() *cobra.Command {
+	var a mountArgs
+	c := &cobra.Command{
+		Use:     "mount [HOST:PORT[:/SUBDIR]] DIR",
+		Short:   "mount the file system on a directory",
+		Long:    "Mount the file system on DIR and return when it is mounted; 'umount DIR' ends it.\nWithout HOST:PORT the masters of the configuration, or of a running 'varve up', are used.",
+		Example: "  varve mount 192.0.2.1:9421 /mnt/varve\n  varve mount 192.0.2.1:9421:/projects /mnt/projects -o ro",
+		Args:    cobra.RangeArgs(1, 2),
+	}
+	s := addSettings(c, "mount")
+	keyFile := c.Flags().String("key-file", "", "file with the cluster key (default: cluster.key-file of the configuration)")
+	c.Flags().StringVarP(&a.options, "option", "o", "", "mount options, separated by commas")
+	c.Flags().BoolVarP(&a.foreground, "foreground", "f", false, "stay in the foreground")
+	c.Flags().StringVar(&a.logFile, "log-file", "", "append messages to this file (default: standard error with -f, else none)")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		a.dir = args[len(args)-1]
+		if len(args) == 2 {
+			a.source = args[0]
+		}
+		f, err := s.loadTool(c)
+		if err == nil {
+			if *keyFile != "" {
+				f.Cluster.KeyFile = *keyFile
+			}
+			if c.Flags().Changed("option") {
+				f.Mount.Options = a.options
+			}
+			err = mountNow(c.Context(), f, a)
+		}
+		if err != nil {
+			tellParent("", err)
+		}
+		return err
+	}
+	return c
+}
+
+// mountNow mounts in this process (-f) or in one of its own.
+func mountNow(ctx context.Context, f *conf.File, a mountArgs) error {
+	opts, err := fuse.ParseOptions(f.Mount.Options)
+	if err != nil {
+		return err
+	}
+	if err := fuse.CheckMountpoint(a.dir, opts); err != nil {
+		return err
+	}
+	path := "/"
+	if a.source != "" {
+		master, sub, err := splitSource(a.source)
+		if err != nil {
+			return err
+		}
+		f.Cluster.Masters, path = []string{master}, sub
+	}
+	key, err := readKey(f.Cluster.KeyFile)
+	if err != nil {
+		return err
+	}
+	if !a.foreground {
+		return background("--foreground")
+	}
+	return serveMount(ctx, f, a, opts, key, path)
+}
+
+func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Options, key []byte, path string) error {
+	if err := logTo(a.logFile); err != nil {
+		return err
+	}
+	dir, err := filepath.Abs(a.dir)
+	if err != nil {
+		return err
+	}
+	log := logger(f.Cluster.Log)
+	set := metrics.NewSet()
+	host, _ := os.Hostname()
+	notify := fuse.NewNotifier()
+	connectCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cl, err := client.Connect(connectCtx, client.Config{
+		Masters: f.Cluster.Masters, Key: key, Path: path, Host: host, Mount: dir, ReadOnly: opts.ReadOnly,
+		Notify: notify, Log: log, Metrics: set,
+		WriteBuffer: int64(f.Mount.WriteBuffer), ReadAhead: int64(f.Mount.ReadAhead), CacheBytes: int64(f.Mount.Cache),
+		MaxDirty: time.Duration(f.Mount.MaxDirty), Timeout: time.Duration(f.Mount.Timeout),
+	})
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", strings.Join(f.Cluster.Masters, ", "), err)
+	}
+	closeClient := func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		return cl.Close(ctx)
+	}
+	mon, err := startMonitor(string(f.Mount.HTTP), set, func() error { return nil })
+	if err != nil {
+		return errors.Join(err, closeClient())
+	}
+	defer mon.close()
+	server, err := fuse.Mount(fuse.Config{
+		Client: cl, Mountpoint: dir, Options: opts, Source: strings.Join(f.Cluster.Masters, ","), Notifier: notify, Log: log, Metrics: set,
+	})
+	if err != nil {
+		return errors.Join(err, closeClient())
+	}
+	log.Info("mounted", "dir", dir, "masters", f.Cluster.Masters, "path", path)
+	tellParent(mon.addr, nil)
+	go func() {
+		<-ctx.Done()
+		if err := server.Unmount(); err != nil {
+			log.Error("unmount", "dir", dir, "error", err)
+		}
+	}()
+	server.Serve()
+	log.Info("unmounted", "dir", dir)
+	return closeClient()
+}
+
+// splitSource cuts HOST:PORT[:/SUBDIR]; as with mfsmount the port may be left out.
+func splitSource(s string) (master, path string, err error) {
+	master, path = s, "/"
+	if i := strings.Index(s, ":/"); i >= 0 {
+		master, path = s[:i], s[i+1:]
+	}
+	master = strings.TrimSuffix(master, ":")
+	if _, _, err := net.SplitHostPort(master); err != nil {
+		master = net.JoinHostPort(strings.Trim(master, "[]"), "9421")
+	}
+	if host, port, err := net.SplitHostPort(master); err != nil || host == "" || port == "" {
+		return "", "", fmt.Errorf("%q is not HOST:PORT[:/SUBDIR]", s)
+	}
+	return master, path, nil
+}
+
+// logTo makes a file the place for messages.
+func logTo(name string) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	os.Stderr = f
+	return nil
+}

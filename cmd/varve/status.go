@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/wire"
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "status", Short: "show the cluster: masters, servers, disks, chunks, mounts", Args: cobra.NoArgs}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	s := addSettings(c, "cluster")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cl, err := dialAdmin(c, s)
+		if err != nil {
+			return err
+		}
+		defer cl.Close()
+		st, err := cl.Status(c.Context())
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			enc := json.NewEncoder(c.OutOrStdout())
+			enc.SetIndent("", "  ")
+			return enc.Encode(st)
+		}
+		printStatus(c.OutOrStdout(), st)
+		return nil
+	}
+	return c
+}
+
+func printStatus(out io.Writer, st *wire.Status) {
+	fmt.Fprintf(out, "cluster %s, %s\n", st.Cluster, time.Unix(0, st.Time).Format(time.DateTime))
+	for _, p := range st.Problems {
+		fmt.Fprintf(out, "PROBLEM: %s\n", p)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tCHANGES\tMEMORY\tBUSY")
+	for _, m := range st.Masters {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%.0f %%\n", m.Name, m.Role, m.Addr, m.Pid, m.Epoch, m.Applied, bytesText(m.MemBytes), 100*m.LoopBusy)
+	}
+	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS")
+	for _, s := range st.Servers {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors)
+		for _, d := range s.Disks {
+			fmt.Fprintf(w, "  disk\t%s\t%s %s\t%s\t%d\t%s\t%s\t\t\t%d\n", d.Path, d.State, d.Error, d.Backend, d.Chunks, bytesText(d.Used), bytesText(d.Free), d.Damaged)
+		}
+	}
+	fmt.Fprintln(w, "\nMOUNT\tHOST\tPATH\tSTATE\tOPEN\tOPS")
+	for _, m := range st.Mounts {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", m.Mount, m.Host, m.Path, m.State, m.Open, m.Ops)
+	}
+	w.Flush()
+	k := st.Chunks
+	fmt.Fprintf(out, "\nspace   %s of %s used, %s free\n", bytesText(st.Space.Used), bytesText(st.Space.Total), bytesText(st.Space.Free))
+	fmt.Fprintf(out, "inodes  %d: %d files, %d directories, %d open but removed\n", st.Inodes.Total, st.Inodes.Files, st.Inodes.Dirs, st.Inodes.Orphans)
+	fmt.Fprintf(out, "chunks  %d in %d copies: %d under goal, %d over goal, %d missing, %d open for writing, %d being copied\n", k.Total, k.Copies, k.UnderGoal, k.OverGoal, k.Missing, k.Leased, k.Replicating)
+	fmt.Fprint(out, matrixText(k.Matrix))
+}
+
+// matrixText shows the chunks by goal and copies, without the empty rows.
+func matrixText(matrix [][]uint64) string {
+	var b strings.Builder
+	for goal, row := range matrix {
+		var cells []string
+		for copies, n := range row {
+			if n > 0 {
+				cells = append(cells, fmt.Sprintf("%d with %d copies", n, copies))
+			}
+		}
+		if len(cells) > 0 {
+			fmt.Fprintf(&b, "  goal %d: %s\n", goal, strings.Join(cells, ", "))
+		}
+	}
+	return b.String()
+}
+
+// bytesText rounds a number of bytes for people.
+func bytesText(n uint64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, i := float64(n)/1024, 0
+	for v >= 1024 && i < len(units)-1 {
+		v, i = v/1024, i+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[i])
+}
