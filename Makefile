@@ -1,0 +1,52 @@
+# make up      builds, and runs a cluster with a mount (Ctrl-C ends it)
+# make test    installs what the tests need and runs them all
+SHELL   := /bin/bash
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+TAGS    := giouring
+# giouring borrows a function of package syscall; Go's linker must be told to allow it.
+LDFLAGS := -checklinkname=0
+GOTEST  := go test -tags $(TAGS) -ldflags=$(LDFLAGS)
+DIR     ?= /var/tmp/varve
+MNT     ?= /mnt/varve
+# Packages without real disks, sockets or mounts: cheap enough for the race detector in every run.
+PURE    := . ./chunk ./inode ./status ./codec ./conf ./wire ./master/state ./master/image ./master/placement ./master/locks
+TIME    ?= 30s
+
+.PHONY: build up needs test test-race fuzz lint bench clean
+
+build:
+	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags='$(LDFLAGS) -s -w -X main.version=$(VERSION)' -o bin/varve ./cmd/varve
+
+up: needs build
+	bin/varve up --dir $(DIR) --mount $(MNT)
+
+needs:
+	@packaging/needs.sh
+
+test: needs build lint
+	$(GOTEST) -race -short $(PURE)
+	$(GOTEST) -timeout 12m ./...
+
+test-race: needs build
+	$(GOTEST) -race -timeout 25m ./...
+
+# Runs every fuzz target for TIME each.
+fuzz:
+	@for pkg in $$(go list ./...); do \
+	  for target in $$($(GOTEST) -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$target"; $(GOTEST) -run '^$$' -fuzz "^$$target\$$" -fuzztime $(TIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+lint:
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	go vet ./...
+	go vet -unsafeptr=false -tags $(TAGS) ./...
+
+# The performance suite; BENCHMARKS.md tells what the figures mean.
+bench: needs build
+	bin/varve perf engine --dir $(DIR)-bench
+	bin/varve perf segment --dir $(DIR)-bench
+
+clean:
+	rm -rf bin
