@@ -1,6 +1,10 @@
 package wire
 
-import "github.com/varvefs/varve/codec"
+import (
+	"fmt"
+
+	"github.com/varvefs/varve/codec"
+)
 
 // Role says which desk a connection is for.
 type Role uint8
@@ -58,4 +62,13 @@ func fixed(c *codec.Codec, b []byte) {
 	for i := range b {
 		c.U8(&b[i])
 	}
+}
+
+var roleNames = [...]string{"stranger", "master", "chunkserver", "mount", "admin tool"}
+
+func (r Role) String() string {
+	if int(r) < len(roleNames) {
+		return roleNames[r]
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
 }
