@@ -1,0 +1,38 @@
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// second mounts the cluster on another directory until the test ends.
+func (c *cluster) second() string {
+	c.t.Helper()
+	dir := filepath.Join(c.t.TempDir(), "second")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		c.t.Fatal(err)
+	}
+	c.varve("mount", dir)
+	c.t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	return dir
+}
+
+// TestTwoMounts: what is done on one mount is seen on the other at once.
+func TestTwoMounts(t *testing.T) {
+	needTool(t, "flock")
+	c := start(t)
+	other := c.second()
+	c.sh("O=" + other + `
+		ls $M $O; test ! -e $O/a
+		for i in $(seq 50); do echo $i > $M/a; grep -qx $i $O/a; echo $i.$i >> $O/a; test "$(tail -1 $M/a)" = $i.$i; done
+		mv $M/a $O/b; test ! -e $M/a; test -e $M/b; test ! -e $O/a
+		rm $O/b; test ! -e $M/b
+		mkdir $M/d; touch $O/d/x; test "$(ls $M/d)" = x; chmod 600 $M/d/x; test "$(stat -c %a $O/d/x)" = 600
+		ln $M/d/x $M/d/y; test "$(stat -c %h $O/d/x)" = 2
+		exec 9> $M/lock; flock -n 9; ! flock -n $O/lock true; exec 9>&-; flock -n $O/lock true`)
+	c.sh("O=" + other + `
+		for m in $M $M $M $M $O $O $O $O; do n=$((${n:-0}+1)); (for i in $(seq 200); do echo "$n $i" >> $m/log; done) & done; wait
+		test $(wc -l < $M/log) = 1600; test $(sort -u $O/log | wc -l) = 1600`)
+}
