@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -59,6 +60,14 @@ func (g *greeter) refuse(err error) error {
 }
 
 func (g *greeter) get(m wire.Message) error {
+	// A stranger's words may be shorter than a header: do not wait for more.
+	b, err := g.rd.peek(2)
+	if err != nil {
+		return err
+	}
+	if magic := binary.LittleEndian.Uint16(b); magic != wire.Magic {
+		return status.Errorf(status.BadMessage, "it says %q, which is not our protocol", b)
+	}
 	h, body, err := g.rd.next()
 	if err != nil {
 		return err
