@@ -1,0 +1,294 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// recovery rebuilds the store from the files at Open.
+type recovery struct {
+	dir     string
+	applied position // what the image holds; Term 0 when unknown
+	log     *slog.Logger
+	store   *store
+
+	last   position // last entry seen, also below applied
+	marked bool     // the log was cut: store.base is from a mark
+	tail   *tail    // the newest file
+	spares []uint64 // files without content behind it, newest first
+}
+
+// tail is where writing goes on.
+type tail struct {
+	head header
+	size int64
+	end  int64
+	sum  uint32
+	hard hard
+}
+
+// recoverDir reads all files that matter and cuts a torn tail.
+func recoverDir(dir string, applied position, conf *raftpb.ConfState, log *slog.Logger) (*recovery, error) {
+	r := &recovery{dir: dir, applied: applied, log: log}
+	r.store = &store{dir: dir, conf: conf, base: applied, last: applied.Index}
+	numbers, err := listFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	heads, err := r.heads(numbers)
+	if err != nil {
+		return nil, err
+	}
+	if len(heads) == 0 {
+		return r, nil
+	}
+	start, err := r.choose(heads)
+	if err != nil {
+		return nil, err
+	}
+	for i := range heads {
+		f := logFile{number: heads[i].Number, size: r.size(heads[i].Number), before: heads[i].Before, nonce: heads[i].Nonce}
+		r.store.files = append(r.store.files, f)
+		if i < start {
+			continue // a back log: the image holds all of it
+		}
+		var next *header
+		if i+1 < len(heads) {
+			next = &heads[i+1]
+		}
+		if i == start {
+			r.last = heads[i].Before
+			if r.last.Index == applied.Index {
+				r.settle(r.last.Term)
+			}
+		}
+		if err := r.file(&heads[i], next); err != nil {
+			return nil, err
+		}
+	}
+	return r, r.check()
+}
+
+func (r *recovery) path(number uint64) string { return filepath.Join(r.dir, fileName(number)) }
+
+func (r *recovery) size(number uint64) int64 {
+	st, err := os.Stat(r.path(number))
+	if err != nil {
+		return 0
+	}
+	return st.Size()
+}
+
+// heads reads the headers of all files, oldest first. Files at the end that
+// were never begun become spares. Files before a gap in the numbers, or before
+// a damaged header, cannot be joined to the rest; that matters only if they are
+// needed, which choose finds out.
+func (r *recovery) heads(numbers []uint64) ([]header, error) {
+	var heads []header
+	for i := len(numbers) - 1; i >= 0; i-- {
+		n := numbers[i]
+		if len(heads) > 0 && n != heads[0].Number-1 {
+			break
+		}
+		h, err := r.readHeader(n)
+		switch {
+		case err == nil && len(heads) > 0 && (h.Nonce != heads[0].PrevNonce):
+			err = errors.New("this is not the file that the next one continues")
+		case errors.Is(err, errBlank) && len(heads) == 0:
+			r.spares = append(r.spares, n)
+			continue
+		}
+		if err == nil {
+			heads = append([]header{h}, heads...)
+			continue
+		}
+		bad := &CorruptError{File: r.path(n), Offset: 0, Why: err.Error()}
+		if len(heads) == 0 || heads[0].Before.Index > r.applied.Index {
+			return nil, bad
+		}
+		r.log.Warn("journal: an old file that is no longer needed is damaged", "err", bad)
+		break
+	}
+	return heads, nil
+}
+
+// readHeader returns errBlank for a file that was never begun.
+func (r *recovery) readHeader(number uint64) (header, error) {
+	f, err := os.Open(r.path(number))
+	if err != nil {
+		return header{}, err
+	}
+	defer func() { _ = f.Close() }()
+	b := make([]byte, page)
+	if n, err := f.ReadAt(b, 0); err != nil && n == 0 {
+		return header{}, errBlank
+	}
+	h, err := decodeHeader(b)
+	if err == nil && h.Number == number {
+		return h, nil
+	}
+	if err != nil && !errors.Is(err, errBlank) && !errors.Is(err, errHeader) {
+		return h, err // another version
+	}
+	// Zeros, a former life, a torn header or damage: frames of this number tell.
+	all, err := os.ReadFile(r.path(number))
+	if err != nil {
+		return header{}, err
+	}
+	if s := scanFile(all, number); len(s.stray) > 0 {
+		return header{}, fmt.Errorf("%w, but a frame of this file is at offset %d", errHeader, s.stray[0])
+	}
+	return header{}, errBlank
+}
+
+// choose returns the newest file from which on the log joins the image.
+func (r *recovery) choose(heads []header) (int, error) {
+	for i := len(heads) - 1; i >= 0; i-- {
+		if heads[i].Before.Index <= r.applied.Index {
+			return i, nil
+		}
+	}
+	return 0, fmt.Errorf("%s: the changelog starts with entry %d, but the image ends with entry %d; the files between are missing",
+		r.dir, heads[0].Before.Index+1, r.applied.Index)
+}
+
+// file reads one file. next is the header of the file behind it; without it the
+// file is the newest and may have a torn tail.
+func (r *recovery) file(h, next *header) error {
+	path := r.path(h.Number)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s := scanFile(b, h.Number)
+	if !s.headOK {
+		return &CorruptError{File: path, Offset: 0, Why: s.why.Error()}
+	}
+	if next != nil && (uint64(s.end) != next.PrevEnd || s.sum != next.PrevSum) {
+		return &CorruptError{File: path, Offset: s.end, Why: fmt.Sprintf("%v; the next file says that this one ends at %d", s.why, next.PrevEnd)}
+	}
+	if next == nil && s.proof != "" {
+		return &CorruptError{File: path, Offset: s.end, Why: fmt.Sprintf("%v; %s", s.why, s.proof)}
+	}
+	hs := h.Hard
+	for i := range s.frames {
+		f := &s.frames[i]
+		hs = f.Hard
+		err := decodeRecords(&f.frame, f.records, func(rec *record) error { return r.record(rec, f.off) })
+		if err != nil {
+			return &CorruptError{File: path, Offset: f.off, Why: err.Error()}
+		}
+	}
+	if next != nil {
+		return nil
+	}
+	if err := r.cut(path, b, &s); err != nil {
+		return err
+	}
+	r.tail = &tail{head: s.head, size: int64(len(b)), end: s.end, sum: s.sum, hard: hs}
+	return nil
+}
+
+// record takes in one record of the frame at off of the newest file known.
+func (r *recovery) record(rec *record, off int64) error {
+	s := r.store
+	at := position{Index: rec.Index, Term: rec.Term}
+	if rec.Kind == recordMark {
+		r.last = at
+		r.marked = at.Index > r.applied.Index
+		if r.marked {
+			s.rebase(at)
+		} else {
+			s.rebase(r.applied)
+			if at.Index == r.applied.Index {
+				r.settle(at.Term)
+			}
+		}
+		return nil
+	}
+	if rec.Index > r.last.Index+1 {
+		return fmt.Errorf("entry %d follows entry %d", rec.Index, r.last.Index)
+	}
+	r.last = at
+	if rec.Index <= s.base.Index {
+		if s.last > s.base.Index { // what was behind it is replaced
+			s.truncateLocked(s.base.Index + 1)
+		}
+		if rec.Index == r.applied.Index {
+			r.settle(rec.Term)
+		}
+		return nil
+	}
+	if rec.Index == s.base.Index+1 && s.base.Term == 0 {
+		s.base.Term = rec.PrevTerm
+	}
+	if prev, err := s.termLocked(rec.Index - 1); err != nil || prev != rec.PrevTerm {
+		return fmt.Errorf("entry %d follows an entry of term %d, but entry %d has term %d", rec.Index, rec.PrevTerm, rec.Index-1, prev)
+	}
+	s.indexLocked(rec.Index, rec.Term, uint32(off/page))
+	s.recentLocked(rec.entry())
+	if s.bytes > 2*recentBytes {
+		s.shrinkLocked()
+	}
+	return nil
+}
+
+// settle notes the term of the last applied entry as the log has it.
+func (r *recovery) settle(term uint64) {
+	if r.applied.Index > 0 {
+		r.store.base.Term = term
+	}
+}
+
+// cut removes what a crash left behind the end of the newest file: a torn
+// frame, and frames behind it that were written without a sync. They must be
+// gone before anything new is written, or a second crash could bring them back.
+func (r *recovery) cut(path string, b []byte, s *scan) error {
+	offs := slices.Clone(s.stray)
+	if !errors.Is(s.why, errBlank) {
+		offs = append(offs, s.end)
+	}
+	if len(offs) == 0 {
+		return nil
+	}
+	r.log.Warn("journal: cutting a torn tail", "file", path, "offset", s.end, "why", s.why, "frames", len(s.stray))
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	for _, off := range offs {
+		if _, err := f.WriteAt(make([]byte, min(page, int64(len(b))-off)), off); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
+}
+
+// check compares what was read with the image.
+func (r *recovery) check() error {
+	s := r.store
+	hs := &r.tail.hard
+	if r.marked {
+		return fmt.Errorf("%s: the changelog goes on behind an image of entry %d, but the image ends with entry %d", r.dir, s.base.Index, r.applied.Index)
+	}
+	if r.applied.Term != 0 && r.applied.Index <= r.last.Index && s.base.Term != r.applied.Term {
+		return fmt.Errorf("%s: entry %d has term %d here and term %d in the image: they do not belong together", r.dir, r.applied.Index, s.base.Term, r.applied.Term)
+	}
+	if hs.Commit > max(r.last.Index, r.applied.Index) {
+		return &CorruptError{File: r.path(r.tail.head.Number), Offset: r.tail.end, Why: fmt.Sprintf("the log ends with entry %d, but entry %d was committed", r.last.Index, hs.Commit)}
+	}
+	if s.base.Term == 0 && s.base.Index > 0 {
+		s.base.Term = hs.Term
+	}
+	hs.Commit = max(hs.Commit, s.base.Index)
+	hs.Term = max(hs.Term, s.base.Term)
+	s.hard = *hs
+	return nil
+}

@@ -1,0 +1,293 @@
+package journal
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/varvefs/varve/codec"
+	"github.com/varvefs/varve/engine"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// errStopped ends a wait for a new file when the log is closed.
+var errStopped = errors.New("the log is closed")
+
+// writer appends frames to the newest file. append, mark, witness and finish
+// are called from one goroutine at a time; sync may run beside them.
+type writer struct {
+	dir    string
+	node   uint64
+	voters []uint64
+	lazy   bool  // quorum mode
+	fresh  int64 // bytes of a new file
+	store  *store
+	m      *meters
+	log    *slog.Logger
+	open   func(path string, direct bool) (file, error) // openFile, but for tests
+
+	spares <-chan uint64   // numbers of files made ready by prepare
+	stop   <-chan struct{} // ends a wait for spares
+
+	// Owned by the appending goroutine.
+	buf     []byte // a frame being built; page-aligned
+	number  uint64 // of the file
+	size    int64  // of the file
+	nonce   uint64
+	sum     uint32 // of the last frame
+	hard    hard   // newest known
+	written hard   // as the last frame says
+
+	// syncing is held over a Sync and over closing a file. It is taken before mu.
+	syncing sync.Mutex
+	mu      sync.Mutex
+	f       file
+	off     int64 // where the next frame goes
+	durable int64 // everything before it is on disk
+}
+
+// append writes what raft hands to its append thread: entries, hard state and
+// marks, in order. On return it is on disk (quorum mode: entries may be in the
+// page cache, terms and votes are on disk).
+func (w *writer) append(msgs []*raftpb.Message) error {
+	urgent := false
+	for _, m := range msgs {
+		if m.Term != nil && m.Vote != nil {
+			h := hard{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
+			urgent = urgent || h.Term != w.hard.Term || h.Vote != w.hard.Vote
+			w.hard = h
+			w.store.setHard(h)
+		}
+		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
+			at := position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm()}
+			if err := w.mark(at); err != nil {
+				return err
+			}
+		}
+		if err := w.entries(m.GetEntries()); err != nil {
+			return err
+		}
+	}
+	if urgent && (w.written.Term != w.hard.Term || w.written.Vote != w.hard.Vote) {
+		if err := w.flush(w.start(), 0, w.last()); err != nil {
+			return err
+		}
+	}
+	if urgent && w.lazy {
+		return w.sync()
+	}
+	return nil
+}
+
+// entries writes ents in as few frames as are allowed.
+func (w *writer) entries(ents []*raftpb.Entry) error {
+	prev := uint64(0)
+	if len(ents) > 0 {
+		t, err := w.store.Term(ents[0].GetIndex() - 1)
+		if err != nil {
+			return fmt.Errorf("entry %d does not follow the log: %w", ents[0].GetIndex(), err)
+		}
+		prev = t
+	}
+	fill := int(min(frameFill, w.fresh-page))
+	for len(ents) > 0 {
+		b, n := w.start(), 0
+		for n < len(ents) && (n == 0 || len(b)+recordHead+len(ents[n].GetData()) <= fill) {
+			e := ents[n]
+			b = codec.Append(b, &record{
+				Kind: recordEntry, Type: uint8(e.GetType()),
+				Index: e.GetIndex(), Term: e.GetTerm(), PrevTerm: prev, Data: e.GetData(),
+			})
+			prev = e.GetTerm()
+			n++
+		}
+		if err := w.flush(b, n, ents[n-1].GetIndex()); err != nil {
+			return err
+		}
+		w.store.added(ents[:n], uint32((w.off-int64(padded(len(b))))/page))
+		ents = ents[n:]
+	}
+	return nil
+}
+
+// mark writes that the log goes on behind at and forgets what was before.
+func (w *writer) mark(at position) error {
+	b := codec.Append(w.start(), &record{Kind: recordMark, Index: at.Index, Term: at.Term})
+	if err := w.flush(b, 1, at.Index); err != nil {
+		return err
+	}
+	w.store.rebase(at)
+	return w.sync()
+}
+
+// witness writes a frame without records, so that the commit index is on disk
+// and damage to the frames before it cannot pass for a torn tail.
+func (w *writer) witness() error {
+	if w.written == w.hard {
+		return nil
+	}
+	return w.flush(w.start(), 0, w.last())
+}
+
+// start returns an empty frame to append records to.
+func (w *writer) start() []byte { return appendFrameHead(w.buf[:0]) }
+
+// last is the index of the last entry that was written.
+func (w *writer) last() uint64 {
+	_, at := w.store.bounds()
+	return at.Index
+}
+
+// flush completes the frame in b and writes it behind the last one. The log ends
+// with entry last then; the frame must not say that more is committed, though a
+// follower may know so already.
+func (w *writer) flush(b []byte, records int, last uint64) error {
+	if cap(b) > cap(w.buf) || padded(len(b)) > cap(w.buf) { // outgrown: start's array is too small
+		grown := engine.Alloc(padded(len(b)))
+		copy(grown, b)
+		engine.Free(w.buf[:cap(w.buf)])
+		w.buf = grown
+		b = grown[:len(b)]
+	}
+	full := b[:padded(len(b))]
+	clear(full[len(b):])
+	if w.off+int64(len(full)) > w.size {
+		if err := w.roll(); err != nil {
+			return err
+		}
+	}
+	f := frame{
+		Records: uint32(records), Number: w.number, Nonce: w.nonce,
+		Offset: uint64(w.off), Durable: uint64(w.off), PrevSum: w.sum, Hard: w.hard,
+	}
+	f.Hard.Commit = min(f.Hard.Commit, last)
+	begun := time.Now()
+	write := w.f.WriteSync
+	if w.lazy {
+		write = w.f.Write
+		w.mu.Lock()
+		f.Durable = uint64(w.durable)
+		w.mu.Unlock()
+	}
+	sealFrame(b, &f)
+	if err := write(full, w.off); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.off += int64(len(full))
+	if !w.lazy {
+		w.durable = w.off
+	}
+	w.mu.Unlock()
+	w.sum, w.written = f.sum, f.Hard
+	w.m.frame(len(full), records, time.Since(begun))
+	return nil
+}
+
+// sync makes all that was written durable. It may run beside the appending
+// goroutine, which then goes on writing.
+func (w *writer) sync() error {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	f, off := w.f, w.off
+	done := w.durable >= off
+	w.mu.Unlock()
+	if done {
+		return nil
+	}
+	begun := time.Now()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.durable = max(w.durable, off) // f cannot have been replaced: roll needs syncing too
+	w.mu.Unlock()
+	w.m.syncs.UpdateDuration(begun)
+	return nil
+}
+
+// roll goes on with a new file. All of the old one is durable before the new
+// one says so in its header.
+func (w *writer) roll() error {
+	if err := w.sync(); err != nil {
+		return err
+	}
+	var number uint64
+	select {
+	case number = <-w.spares:
+	default:
+		w.log.Info("journal: waiting for the next file")
+		select {
+		case number = <-w.spares:
+		case <-w.stop:
+			return errStopped
+		}
+	}
+	return w.begin(number, header{PrevNonce: w.nonce, PrevEnd: uint64(w.off), PrevSum: w.sum})
+}
+
+// begin writes the header of file number and makes it the newest. prev holds
+// what the header says about the file before.
+func (w *writer) begin(number uint64, prev header) error {
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return err
+	}
+	h := prev
+	h.Version, h.Number, h.Node, h.Voters, h.Hard = formatVersion, number, w.node, w.voters, w.hard
+	h.Nonce = binary.LittleEndian.Uint64(nonce[:])
+	h.Created = time.Now().UnixNano()
+	_, h.Before = w.store.bounds()
+	h.Hard.Commit = min(h.Hard.Commit, h.Before.Index)
+	f, err := w.open(filepath.Join(w.dir, fileName(number)), !w.lazy)
+	if err != nil {
+		return err
+	}
+	if err := f.WriteSync(encodeHeader(w.buf[:0], &h), 0); err != nil {
+		_ = f.Close()
+		return err
+	}
+	w.adopt(f, &h, w.fresh, page, h.sum)
+	w.store.opened(logFile{number: number, size: w.size, before: h.Before, nonce: h.Nonce})
+	return nil
+}
+
+// adopt makes f the newest file, to be continued at off behind the frame with
+// the given sum, and closes the old one.
+func (w *writer) adopt(f file, h *header, size, off int64, sum uint32) {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.mu.Lock()
+	old := w.f
+	w.f, w.off, w.durable = f, off, off
+	w.mu.Unlock()
+	w.number, w.nonce, w.size, w.sum = h.Number, h.Nonce, size, sum
+	w.m.file.Store(h.Number)
+	if old != nil {
+		if err := old.Close(); err != nil { // all its data is durable
+			w.log.Warn("journal: close", "err", err)
+		}
+	}
+}
+
+// finish writes the last witness, if the file has room for it, and closes the file.
+func (w *writer) finish(clean bool) error {
+	var err error
+	if clean && w.off+page <= w.size {
+		err = w.witness()
+	}
+	if clean && err == nil {
+		err = w.sync()
+	}
+	if w.f != nil {
+		err = errors.Join(err, w.f.Close())
+	}
+	return err
+}
