@@ -459,7 +459,7 @@ func testSpace(t *testing.T, p Place) {
 	d := open(t, p)
 	total, free, err := d.Space()
 	must(t, err)
-	if total == 0 || free > total {
+	if free > total { // both are 0 on a file system that does not count, such as ramfs
 		t.Errorf("space: total %d, free %d", total, free)
 	}
 }

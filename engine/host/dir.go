@@ -149,6 +149,25 @@ func (d *Dir) Create(name string, size int64) (*File, error) {
 	return f, nil
 }
 
+// Scratch makes a file of size bytes that has no name and goes when it is closed. Close of
+// the Dir does not wait for it.
+func (d *Dir) Scratch(size int64) (*File, error) {
+	const name = partPrefix + "scratch"
+	fd, err := d.open(name, unix.O_CREAT|unix.O_EXCL)
+	if err != nil {
+		return nil, d.fail("create", name, err)
+	}
+	f := newFile(d, name, fd, size)
+	if err = unix.Unlinkat(d.fd, name, 0); err == nil {
+		err = f.reserve()
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, d.fail("create", name, err)
+	}
+	return f, nil
+}
+
 // finish reserves the space of a new file, makes it durable and gives it its name.
 func (d *Dir) finish(f *File, part string) error {
 	if err := f.reserve(); err != nil {

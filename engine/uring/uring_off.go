@@ -1,0 +1,20 @@
+//go:build !giouring
+
+package uring
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/engine/host"
+)
+
+// ErrNotBuilt says that the program was built without io_uring.
+var ErrNotBuilt = errors.New("built without io_uring (needs -tags giouring -ldflags=-checklinkname=0)")
+
+// Open returns ErrNotBuilt.
+func Open(string, *slog.Logger) (engine.Disk, error) { return nil, ErrNotBuilt }
+
+// On returns ErrNotBuilt and leaves the directory open.
+func On(*host.Dir) (engine.Disk, error) { return nil, ErrNotBuilt }
