@@ -58,6 +58,7 @@ func (p *position) Fields(c *codec.Codec) {
 type header struct {
 	Version   uint32
 	Number    uint64 // of the file
+	Size      uint64 // bytes of the file, for ever
 	Nonce     uint64 // random; its frames repeat it, so that no payload can pass for a frame
 	Node      uint64 // Config.ID of the writer
 	Created   int64  // ns since 1970, for people
@@ -74,6 +75,7 @@ type header struct {
 func (h *header) Fields(c *codec.Codec) {
 	c.U32(&h.Version)
 	c.U64(&h.Number)
+	c.U64(&h.Size)
 	c.U64(&h.Nonce)
 	c.U64(&h.Node)
 	c.I64(&h.Created)

@@ -197,7 +197,7 @@ func (l *Log) found(number uint64, ready bool) error {
 // leads at once, without waiting for a tick.
 func (l *Log) startRaft() (err error) {
 	defer l.rescue(&err)
-	l.view.Term, l.view.Commit = l.w.hard.Term, l.w.hard.Commit
+	l.view.Term, l.view.Commit, l.applied = l.w.hard.Term, l.w.hard.Commit, l.cfg.Applied
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: l.cfg.ID, Storage: l.st, Applied: l.cfg.Applied,
 		ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,

@@ -36,7 +36,7 @@ type tail struct {
 // recoverDir reads all files that matter and cuts a torn tail.
 func recoverDir(dir string, applied position, conf *raftpb.ConfState, log *slog.Logger) (*recovery, error) {
 	r := &recovery{dir: dir, applied: applied, log: log}
-	r.store = &store{dir: dir, conf: conf, base: applied, last: applied.Index}
+	r.store = &store{dir: dir, keep: recentBytes, conf: conf, base: applied, last: applied.Index}
 	numbers, err := listFiles(dir)
 	if err != nil {
 		return nil, err
@@ -126,8 +126,8 @@ func (r *recovery) readHeader(number uint64) (header, error) {
 	}
 	defer func() { _ = f.Close() }()
 	b := make([]byte, page)
-	if n, err := f.ReadAt(b, 0); err != nil && n == 0 {
-		return header{}, errBlank
+	if n, err := f.ReadAt(b, 0); err != nil {
+		return header{}, fmt.Errorf("%w: the file has %d bytes: %w", errHeader, n, err)
 	}
 	h, err := decodeHeader(b)
 	if err == nil && h.Number == number {
@@ -233,9 +233,6 @@ func (r *recovery) record(rec *record, off int64) error {
 	}
 	s.indexLocked(rec.Index, rec.Term, uint32(off/page))
 	s.recentLocked(rec.entry())
-	if s.bytes > 2*recentBytes {
-		s.shrinkLocked()
-	}
 	return nil
 }
 

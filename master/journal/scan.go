@@ -47,6 +47,9 @@ func scanFile(b []byte, number uint64) scan {
 	case s.headOK:
 		s.end, s.sum = page, s.head.sum
 		s.follow(b)
+		if uint64(len(b)) != s.head.Size {
+			s.proof = fmt.Sprintf("the file has %d bytes where its header says %d", len(b), s.head.Size)
+		}
 	case s.why == nil: // the header of a file that was recycled
 		s.why = errBlank
 	}
@@ -63,7 +66,7 @@ func scanFile(b []byte, number uint64) scan {
 			s.proof = fmt.Sprintf("the frame at offset %d shows that it was durable", off)
 		}
 	}
-	if errors.Is(s.why, errPlace) {
+	if errors.Is(s.why, errPlace) && s.proof == "" {
 		s.proof = "no crash does that"
 	}
 	return s

@@ -14,7 +14,7 @@ import (
 )
 
 // recentBytes is how much of the log's end stays in memory. What is older is
-// read from the files: by a follower that lags, and at the start.
+// read from the files: for a follower that lags, and at the start.
 const recentBytes = 16 << 20
 
 // logFile is one file and where its entries are.
@@ -33,7 +33,8 @@ type termRun = position
 // store is raft's view of the files: raft.Storage. The writer adds to it what it
 // has written; raft and Compact read and cut it.
 type store struct {
-	dir string
+	dir  string
+	keep int // bytes of data in recent that are kept; twice as many are tolerated
 
 	mu     sync.RWMutex
 	hard   hard
@@ -242,9 +243,6 @@ func (s *store) added(ents []*raftpb.Entry, p uint32) {
 		s.indexLocked(e.GetIndex(), e.GetTerm(), p)
 		s.recentLocked(e)
 	}
-	if s.bytes > 2*recentBytes {
-		s.shrinkLocked()
-	}
 }
 
 // indexLocked notes that entry i of term t is in the newest file at page p.
@@ -299,13 +297,16 @@ func (s *store) truncateLocked(i uint64) {
 func (s *store) recentLocked(e *raftpb.Entry) {
 	s.recent = append(s.recent, e)
 	s.bytes += len(e.GetData())
+	if s.bytes > 2*s.keep {
+		s.shrinkLocked()
+	}
 }
 
 // shrinkLocked drops the older half of recent. The rest is copied, so that the
 // array does not hold what was dropped.
 func (s *store) shrinkLocked() {
 	k := 0
-	for k < len(s.recent)-1 && s.bytes > recentBytes {
+	for k < len(s.recent)-1 && s.bytes > s.keep {
 		s.bytes -= len(s.recent[k].GetData())
 		k++
 	}

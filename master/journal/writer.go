@@ -241,7 +241,7 @@ func (w *writer) begin(number uint64, prev header) error {
 		return err
 	}
 	h := prev
-	h.Version, h.Number, h.Node, h.Voters, h.Hard = formatVersion, number, w.node, w.voters, w.hard
+	h.Version, h.Number, h.Size, h.Node, h.Voters, h.Hard = formatVersion, number, uint64(w.fresh), w.node, w.voters, w.hard
 	h.Nonce = binary.LittleEndian.Uint64(nonce[:])
 	h.Created = time.Now().UnixNano()
 	_, h.Before = w.store.bounds()
@@ -250,7 +250,9 @@ func (w *writer) begin(number uint64, prev header) error {
 	if err != nil {
 		return err
 	}
-	if err := f.WriteSync(encodeHeader(w.buf[:0], &h), 0); err != nil {
+	first := engine.Alloc(page) // not buf: the frame that did not fit is there
+	defer engine.Free(first)
+	if err := f.WriteSync(encodeHeader(first[:0], &h), 0); err != nil {
 		_ = f.Close()
 		return err
 	}
