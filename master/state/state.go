@@ -1,107 +1,199 @@
 package state
 
 import (
-	"github.com/varvefs/varve/chunk"
+	"slices"
+	"sort"
+
 	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/status"
 )
 
 // State is the whole metadata. See the package comment.
-type State struct{}
+type State struct {
+	clk *clock
+
+	inodes  slab[inodeRec]
+	edges   slab[edgeRec]
+	links   slab[linkRec]
+	dirs    slab[dirRec]
+	tallies slab[tallyRec]
+	trees   slab[tree] // of files with more than their first chunk
+	nodes   slab[node] // of all trees
+	chunks  slab[chunkRec]
+	leases  slab[leaseRec]
+	xattrs  slab[xattrRec]
+	blobs   blobs
+	names   index // (directory, name) -> edge
+	owners  index // inode -> its extended attributes
+
+	// What does not grow with the number of files.
+	head     header
+	sessions []*session          // by number
+	servers  []ServerInfo        // by number
+	orphans  map[uint32][]uint64 // inode slot -> sessions that hold it, ascending
+	scratch  Result              // of the entry being applied
+}
+
+// header is the part of a State that is a handful of numbers.
+type header struct {
+	time     int64  // of the last entry
+	seed     uint64 // of the hash of names
+	session  uint64 // the last number given out
+	cluster  string
+	files    uint64
+	dirs     uint64
+	symlinks uint64
+	others   uint64
+	chunks   uint64
+	length   uint64 // sum of the sizes of files
+}
+
+// session is a mount and the replies it may still ask for.
+type session struct {
+	info    SessionInfo
+	floor   uint64  // replies up to here are forgotten
+	replies []reply // by seq
+}
+
+// reply is what is remembered of an executed request.
+type reply struct {
+	seq    uint64
+	ino    inode.Ino
+	gone   inode.Ino
+	codes  []status.Code
+	count  uint32
+	code   status.Code
+	orphan bool
+}
+
+// maxReplies bounds what is remembered for a session that never says Done.
+const maxReplies = 1 << 16
 
 // New makes an empty file system: the root directory with mode 0755, owner 0
 // and goal 2, made at time (nanoseconds since 1970). All masters of a cluster
 // must start with the same time.
-func New(time int64) *State { panic("not yet") }
+func New(time int64) *State {
+	s := &State{orphans: map[uint32][]uint64{}}
+	s.head.time = time
+	s.head.seed = mix(uint64(time))
+	s.setClock(&clock{})
+	slot := s.newInode(inode.Dir, 0o755, time)
+	n := s.inodes.mut(slot)
+	n.nlink = 2
+	n.goal = 2
+	if n.number(slot) != inode.Root {
+		panic("BUG: the first inode is not the root")
+	}
+	return s
+}
 
 // Apply carries out e. What it returns stays valid.
-func (s *State) Apply(e *Entry) Result { panic("not yet") }
+func (s *State) Apply(e *Entry) Result {
+	r := &s.scratch
+	*r = Result{}
+	s.head.time = e.Time
+	if e.Seq == 0 {
+		e.Op.apply(s, e, r)
+		return *r
+	}
+	ses := s.session(e.Session)
+	if ses == nil {
+		r.Code = status.Stale
+		return *r
+	}
+	if old, ok := ses.find(e.Seq); ok {
+		*r = old.result()
+		ses.forget(e.Done)
+		return *r
+	}
+	if e.Seq <= ses.floor {
+		r.Code = status.Stale
+		return *r
+	}
+	ses.forget(e.Done)
+	e.Op.apply(s, e, r)
+	ses.remember(reply{
+		seq: e.Seq, ino: r.Ino, gone: r.Gone, codes: r.Codes, count: r.Count, code: r.Code, orphan: r.Orphan,
+	})
+	return *r
+}
 
 // Replied gives what is remembered of a session's request: false when it has
 // not been executed, or when the session has said that it has the reply.
-func (s *State) Replied(session, seq uint64) (Result, bool) { panic("not yet") }
-
-// Lookup finds a name; an empty name, "." and ".." are never found.
-func (s *State) Lookup(parent inode.Ino, name string) (inode.Ino, bool) { panic("not yet") }
-
-// Attr gives the attributes of an inode, orphans included.
-func (s *State) Attr(ino inode.Ino) (inode.Attr, bool) { panic("not yet") }
-
-// ParentOf gives the directory in which an inode has its oldest name. The root's
-// is the root; 0: an orphan or no such inode.
-func (s *State) ParentOf(ino inode.Ino) inode.Ino { panic("not yet") }
-
-// PathOf gives the absolute path of an inode's oldest name, "" for an orphan or
-// an inode that does not exist.
-func (s *State) PathOf(ino inode.Ino) string { panic("not yet") }
-
-// ReadDir calls fn for at most max names behind cookie (0: from the start; max
-// below 1: all) until fn returns false. It returns false when ino is not a directory.
-func (s *State) ReadDir(ino inode.Ino, cookie uint64, max int, fn func(name string, cookie uint64, ino inode.Ino) bool) bool {
-	panic("not yet")
+func (s *State) Replied(session, seq uint64) (Result, bool) {
+	ses := s.session(session)
+	if ses == nil {
+		return Result{}, false
+	}
+	old, ok := ses.find(seq)
+	if !ok {
+		return Result{}, false
+	}
+	return old.result(), true
 }
 
-// Target gives a symbolic link's target; false: no symbolic link.
-func (s *State) Target(ino inode.Ino) (string, bool) { panic("not yet") }
-
-// Xattr gives the value of one extended attribute.
-func (s *State) Xattr(ino inode.Ino, name string) ([]byte, bool) { panic("not yet") }
-
-// Xattrs gives the names of the extended attributes, each ended by a zero byte.
-func (s *State) Xattrs(ino inode.Ino) []byte { panic("not yet") }
-
-// FileChunks calls fn for the chunks that exist among first..first+count-1 of a
-// file, in ascending order, until it returns false.
-func (s *State) FileChunks(ino inode.Ino, first, count uint32, fn func(ChunkSlot) bool) {
-	panic("not yet")
+func (p *reply) result() Result {
+	return Result{Code: p.code, Ino: p.ino, Gone: p.gone, Orphan: p.orphan, Codes: p.codes, Count: p.count, Repeat: true}
 }
 
-// Chunk finds a chunk.
-func (s *State) Chunk(id chunk.ID) (ChunkInfo, bool) { panic("not yet") }
+// place finds where the reply of seq is or belongs.
+func (ses *session) place(seq uint64) int {
+	if n := len(ses.replies); n == 0 || ses.replies[n-1].seq < seq {
+		return n
+	}
+	return sort.Search(len(ses.replies), func(i int) bool { return ses.replies[i].seq >= seq })
+}
 
-// Chunks calls fn for all chunks until it returns false.
-func (s *State) Chunks(fn func(ChunkInfo) bool) { panic("not yet") }
+func (ses *session) find(seq uint64) (*reply, bool) {
+	i := ses.place(seq)
+	if i == len(ses.replies) || ses.replies[i].seq != seq {
+		return nil, false
+	}
+	return &ses.replies[i], true
+}
 
-// Inodes calls fn for all inodes until it returns false.
-func (s *State) Inodes(fn func(inode.Attr) bool) { panic("not yet") }
+// forget drops the replies up to done.
+func (ses *session) forget(done uint64) {
+	if done <= ses.floor {
+		return
+	}
+	ses.floor = done
+	i := 0
+	for i < len(ses.replies) && ses.replies[i].seq <= done {
+		i++
+	}
+	if i > 0 {
+		ses.replies = slices.Delete(ses.replies, 0, i)
+	}
+}
 
-// Counters gives what is below a directory; false: no directory.
-func (s *State) Counters(dir inode.Ino) (Counters, bool) { panic("not yet") }
+func (ses *session) remember(p reply) {
+	if p.seq <= ses.floor {
+		return // the request said itself that its reply is not wanted
+	}
+	if len(ses.replies) >= maxReplies {
+		ses.forget(ses.replies[0].seq)
+	}
+	ses.replies = slices.Insert(ses.replies, ses.place(p.seq), p)
+}
 
-// Sessions lists the sessions by number.
-func (s *State) Sessions() []SessionInfo { panic("not yet") }
+// session finds a session, nil: none.
+func (s *State) session(id uint64) *session {
+	i := sort.Search(len(s.sessions), func(i int) bool { return s.sessions[i].info.ID >= id })
+	if i == len(s.sessions) || s.sessions[i].info.ID != id {
+		return nil
+	}
+	return s.sessions[i]
+}
 
-// Session finds a session.
-func (s *State) Session(id uint64) (SessionInfo, bool) { panic("not yet") }
-
-// Holds lists the sessions that keep an orphan, nil when ino is none.
-func (s *State) Holds(ino inode.Ino) []uint64 { panic("not yet") }
-
-// Orphans calls fn for all orphans by number until it returns false.
-func (s *State) Orphans(fn func(ino inode.Ino, holds []uint64) bool) { panic("not yet") }
-
-// LeasesOf lists the chunks that a session has leased; the session may be closed already.
-func (s *State) LeasesOf(session uint64) []ChunkInfo { panic("not yet") }
-
-// Leases calls fn for all leased chunks until it returns false.
-func (s *State) Leases(fn func(ChunkInfo) bool) { panic("not yet") }
-
-// Servers lists the chunkservers by number.
-func (s *State) Servers() []ServerInfo { panic("not yet") }
-
-// Cluster is the identity of the cluster, "" before SetCluster.
-func (s *State) Cluster() string { panic("not yet") }
-
-// Totals of the whole file system.
-func (s *State) Totals() Totals { panic("not yet") }
-
-// Time is that of the last entry applied.
-func (s *State) Time() int64 { panic("not yet") }
-
-// View is a State as it was when Freeze was called. Another goroutine may read it.
-type View struct{}
-
-// Freeze takes a View in a time that does not depend on the number of names.
-func (s *State) Freeze() *View { panic("not yet") }
-
-// Release gives up the view. It may be called from any goroutine.
-func (v *View) Release() { panic("not yet") }
+// live keeps those of the sessions that exist, ascending and each once.
+func (s *State) live(sessions []uint64) []uint64 {
+	var out []uint64
+	for _, id := range sessions {
+		if s.session(id) != nil {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
