@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/varvefs/varve/engine"
@@ -23,6 +24,13 @@ func Bench(b *testing.B, fresh func(t testing.TB) Place) {
 	for _, size := range []int{4096, 64 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("ReadAt/%dK", size>>10), func(b *testing.B) { benchReadAt(b, f, size) })
 	}
+	for _, kind := range []engine.Kind{engine.Read, engine.WriteSync} {
+		for _, callers := range []int{1, 2, 4, 8, 32} {
+			b.Run(fmt.Sprintf("Wait/%s/4K/callers=%d", kind, callers), func(b *testing.B) {
+				benchWait(b, f, kind, 4096, callers)
+			})
+		}
+	}
 	for _, kind := range []engine.Kind{engine.Read, engine.Write, engine.WriteSync} {
 		for _, size := range []int{4096, 64 << 10, 1 << 20} {
 			for _, depth := range []int{1, 8, 32} {
@@ -41,6 +49,36 @@ func benchReadAt(b *testing.B, f engine.File, size int) {
 	for b.Loop() {
 		must(b, f.ReadAt(buf, offset(size)))
 	}
+}
+
+// benchWait has callers goroutines that submit one op each and wait for it, as a group
+// commit with little to do.
+func benchWait(b *testing.B, f engine.File, kind engine.Kind, size, callers int) {
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range callers {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			done := make(chan struct{}, 1)
+			op := &engine.Op{Kind: kind, Buf: pattern(size, 0, 1), Done: func(*engine.Op) { done <- struct{}{} }}
+			ops := []*engine.Op{op}
+			for left.Add(-1) >= 0 {
+				op.Off = offset(size)
+				f.Submit(ops...)
+				<-done
+				if op.Err != nil {
+					b.Error(op.Err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
 }
 
 // benchSubmit keeps depth ops in flight, each submitted again out of its Done.

@@ -2,13 +2,11 @@
 // and fdatasync with direct I/O, carried out by a bounded pool of goroutines. Package
 // engine/open chooses it where io_uring is missing or forbidden.
 //
-// State: a [Disk] owns the queue and its workers (mu); files belong to engine/host.
-// Lock order: mu is a leaf and is not held while an operation or a Done runs.
+// It has no state of its own: files and workers belong to engine/host.
 package posix
 
 import (
 	"log/slog"
-	"sync"
 
 	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/engine/host"
@@ -20,23 +18,14 @@ const workersMax = 32
 
 // Disk is a directory served by a pool of workers.
 type Disk struct {
-	dir *host.Dir
-
-	mu struct {
-		sync.Mutex
-		queue   engine.List
-		workers int // running goroutines
-		idle    int // workers that wait for work
-		closed  bool
-	}
-	work sync.Cond // on mu: the queue has work, or the disk is closed
-	gone sync.WaitGroup
+	dir  *host.Dir
+	pool *host.Pool
 }
 
 // File is an open file of a Disk.
 type File struct {
 	*host.File
-	disk *Disk
+	pool *host.Pool
 }
 
 var (
@@ -58,9 +47,7 @@ func Open(dir string, log *slog.Logger) (*Disk, error) {
 
 // On serves a directory that is open already; the disk takes it over.
 func On(dir *host.Dir) *Disk {
-	d := &Disk{dir: dir}
-	d.work.L = &d.mu
-	return d
+	return &Disk{dir: dir, pool: host.NewPool(workersMax)}
 }
 
 // Backend is "posix".
@@ -78,7 +65,7 @@ func (d *Disk) file(f *host.File, err error) (engine.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &File{File: f, disk: d}, nil
+	return &File{File: f, pool: d.pool}, nil
 }
 
 // List returns the names of all files, sorted.
@@ -92,12 +79,8 @@ func (d *Disk) Space() (total, free uint64, err error) { return d.dir.Space() }
 
 // Close closes the open files, then ends the workers and the directory.
 func (d *Disk) Close() error {
-	err := d.dir.Close() // drains: no op is left in the queue
-	d.mu.Lock()
-	d.mu.closed = true
-	d.mu.Unlock()
-	d.work.Broadcast()
-	d.gone.Wait()
+	err := d.dir.Close() // drains: no op is left for the workers
+	d.pool.Close()
 	return err
 }
 
@@ -110,55 +93,5 @@ func (f *File) Submit(ops ...*engine.Op) {
 		f.Refuse(ops)
 		return
 	}
-	d := f.disk
-	d.mu.Lock()
-	for _, op := range ops {
-		d.mu.queue.Push(f, op)
-	}
-	wake := min(len(ops), d.mu.idle)
-	d.mu.idle -= wake
-	start := min(len(ops)-wake, workersMax-d.mu.workers)
-	d.mu.workers += start
-	d.gone.Add(start)
-	d.mu.Unlock()
-	for range wake {
-		d.work.Signal()
-	}
-	for range start {
-		go d.serve()
-	}
-}
-
-// serve carries out queued ops until the disk is closed.
-func (d *Disk) serve() {
-	defer d.gone.Done()
-	for {
-		op := d.next()
-		if op == nil {
-			return
-		}
-		f := op.Target().(*File)
-		err := op.Check(f.Size())
-		if err == nil {
-			err = f.Transfer(op.Kind, op.Buf, op.Off)
-		}
-		op.Finish(f.Name(), err)
-		f.Leave()
-	}
-}
-
-// next waits for an op; nil when the disk is closed.
-func (d *Disk) next() *engine.Op {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for {
-		if op := d.mu.queue.Pop(); op != nil {
-			return op
-		}
-		if d.mu.closed {
-			return nil
-		}
-		d.mu.idle++ // whoever signals takes it off again
-		d.work.Wait()
-	}
+	f.pool.Submit(f.File, ops)
 }

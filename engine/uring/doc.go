@@ -11,8 +11,12 @@
 // lock-free inbox and wake the owner only when it sleeps in the kernel, by an eventfd on
 // which a read is kept in the ring. Each turn of the owner takes the inbox, submits and
 // waits in one system call, without timers: what arrives while a batch is under way is
-// the next batch. File.ReadAt does not use the ring.
+// the next batch.
 //
-// State: ring, slots and backlog belong to the owner's goroutine; inbox, asleep and stop
-// are atomics. There are no locks.
+// With one or two operations in flight a ring has nothing to batch and costs two changes of
+// thread; while that is the mean, ops go to a pool of two workers with plain system calls.
+// File.ReadAt is a pread in the calling goroutine.
+//
+// State: ring, slots and backlog belong to the owner's goroutine; inbox, load, asleep, stop
+// and the mean depth are atomics. There are no locks but that of the pool.
 package uring

@@ -25,7 +25,8 @@ const retries = 100
 // owner is the goroutine that owns a ring, and what others may reach of it.
 type owner struct {
 	inbox  engine.Inbox
-	asleep atomic.Bool // the owner is in the kernel, or about to be, and must be woken
+	load   atomic.Int64 // ops submitted and not done
+	asleep atomic.Bool  // the owner is in the kernel, or about to be, and must be woken
 	stop   atomic.Bool
 	event  int // eventfd
 	gone   chan struct{}
@@ -71,6 +72,7 @@ func startOwner(entries int) (*owner, error) {
 
 // submit takes ops of an entered file, which the caller leaves only after it.
 func (o *owner) submit(f *File, ops []*engine.Op) {
+	o.load.Add(int64(len(ops)))
 	o.inbox.Put(f, ops...)
 	if o.asleep.Load() && o.asleep.CompareAndSwap(true, false) {
 		o.wake()
@@ -147,7 +149,7 @@ func (o *owner) issue() (more bool) {
 		op := o.backlog.Pop()
 		f := op.Target().(*File)
 		if err := op.Check(f.Size()); err != nil {
-			finish(f, op, err)
+			o.finish(f, op, err)
 			continue
 		}
 		i := o.free[len(o.free)-1]
@@ -202,11 +204,12 @@ func (o *owner) complete(id uint64, res int32) {
 	op, f := s.op, s.file
 	*s = slot{}
 	o.free = append(o.free, i)
-	finish(f, op, host.Whole(op.Kind, n, len(op.Buf), err))
+	o.finish(f, op, host.Whole(op.Kind, n, len(op.Buf), err))
 }
 
 // finish ends op and its use of the file.
-func finish(f *File, op *engine.Op, err error) {
+func (o *owner) finish(f *File, op *engine.Op, err error) {
+	o.load.Add(-1)
 	op.Finish(f.Name(), err)
 	f.Leave()
 }

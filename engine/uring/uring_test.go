@@ -35,8 +35,24 @@ func fresh(t testing.TB) enginetest.Place { return place(t.TempDir()) }
 
 func BenchmarkUring(b *testing.B) { enginetest.Bench(b, fresh) }
 
-// TestSuite runs with each set of flags that an older kernel would leave us with.
-func TestSuite(t *testing.T) {
+func BenchmarkRing(b *testing.B) {
+	onlyRing(b)
+	enginetest.Bench(b, fresh)
+}
+
+func TestSuite(t *testing.T) { enginetest.Run(t, fresh) }
+
+// onlyRing sends everything through the ring for the rest of the test.
+func onlyRing(t testing.TB) {
+	old := few
+	few = 0
+	t.Cleanup(func() { few = old })
+}
+
+// TestRing runs the suite through the ring alone, with each set of flags that an older
+// kernel would leave us with.
+func TestRing(t *testing.T) {
+	onlyRing(t)
 	all := setups
 	defer func() { setups = all }()
 	for i := range all {
@@ -50,19 +66,20 @@ func TestSuite(t *testing.T) {
 	}
 }
 
-// newFile opens a disk with a ring of that many entries and a file in it.
-func newFile(t *testing.T, entries int, size int64) *File {
+// newFile opens a disk with a ring of n entries and a file in it.
+func newFile(t *testing.T, n int, size int64) *File {
 	t.Helper()
+	onlyRing(t)
 	place(t.TempDir()).Open(t).Close() // skips where io_uring is forbidden
 	dir, err := host.OpenDir(t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := startOwner(entries)
+	own, err := startOwner(n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Disk{dir: dir, own: own}
+	d := newDisk(dir, own)
 	t.Cleanup(func() { d.Close() })
 	f, err := d.Create("f", size)
 	if err != nil {
@@ -74,8 +91,8 @@ func newFile(t *testing.T, entries int, size int64) *File {
 // TestSmallRings puts more into a ring than fits, so that entries are reused all the time
 // and by operations of every kind.
 func TestSmallRings(t *testing.T) {
-	for _, entries := range []int{1, 2, 3, 8} {
-		f := newFile(t, entries, 1<<20)
+	for _, n := range []int{1, 2, 3, 8} {
+		f := newFile(t, n, 1<<20)
 		var ops []*engine.Op
 		done := make(chan error)
 		for i := range 100 {
@@ -87,7 +104,7 @@ func TestSmallRings(t *testing.T) {
 		f.Submit(ops...)
 		for range ops {
 			if err := <-done; err != nil {
-				t.Errorf("ring of %d: %v", entries, err)
+				t.Errorf("ring of %d: %v", n, err)
 			}
 		}
 	}
@@ -95,7 +112,7 @@ func TestSmallRings(t *testing.T) {
 
 // TestShort cuts the file off behind the engine's back.
 func TestShort(t *testing.T) {
-	f := newFile(t, depth, 64<<10)
+	f := newFile(t, entries, 64<<10)
 	if err := unix.Ftruncate(f.Fd(), 8192); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +132,7 @@ func TestShort(t *testing.T) {
 
 // TestComplete feeds the owner completions that a healthy disk does not produce.
 func TestComplete(t *testing.T) {
-	f := newFile(t, depth, 64<<10)
+	f := newFile(t, entries, 64<<10)
 	for _, c := range []struct {
 		kind engine.Kind
 		res  int32
@@ -146,7 +163,7 @@ func TestComplete(t *testing.T) {
 
 // TestRetry: what the kernel interrupts or puts off is tried again, but not for ever.
 func TestRetry(t *testing.T) {
-	f := newFile(t, depth, 64<<10)
+	f := newFile(t, entries, 64<<10)
 	o := &owner{slots: make([]slot, 1)}
 	op := &engine.Op{Kind: engine.Write, Buf: engine.Alloc(4096), Done: func(*engine.Op) {}}
 	f.Enter(1)
