@@ -24,13 +24,10 @@ func (s *State) hashName(p uint32, n string) uint64 { return hashBytes(s.nameSee
 
 // lookup finds a name in a directory, 0: not there.
 func (s *State) lookup(parent uint32, name string) uint32 {
-	return s.lookupHash(parent, name, s.hashName(parent, name))
-}
-
-func (s *State) lookupHash(parent uint32, name string, h uint64) uint32 {
+	h := s.hashName(parent, name)
 	for slot := s.names.first(h); slot != 0; {
 		e := s.edges.at(slot)
-		if e.parent == parent && int(e.length) == len(name) && string(s.nameOf(e)) == name {
+		if e.tag == edgeTag(h) && e.parent == parent && int(e.length) == len(name) && string(s.nameOf(e)) == name {
 			return slot
 		}
 		slot = e.next
@@ -101,8 +98,11 @@ func (s *State) firstName(n *inodeRec) uint32 {
 // addName gives child a name. Link counts and times are the caller's.
 func (s *State) addName(parent, child uint32, name string) {
 	edge := s.edges.alloc()
-	*s.edges.mut(edge) = edgeRec{parent: parent, child: child, name: put(&s.blobs, name), length: uint8(len(name))}
-	s.names.insert(edgeChain{s}, edge, s.hashName(parent, name))
+	h := s.hashName(parent, name)
+	*s.edges.mut(edge) = edgeRec{
+		parent: parent, child: child, name: put(&s.blobs, name), length: uint8(len(name)), tag: edgeTag(h),
+	}
+	s.names.insert(edgeChain{s}, edge, h)
 	s.enter(parent, edge)
 
 	n := s.inodes.mut(child)
@@ -184,9 +184,10 @@ func (s *State) moveName(edge, parent uint32, name string) {
 		}
 	}
 	s.blobs.drop(e.name, int(e.length))
+	h := s.hashName(parent, name)
 	m := s.edges.mut(edge)
-	m.parent, m.name, m.length = parent, put(&s.blobs, name), uint8(len(name))
-	s.names.insert(edgeChain{s}, edge, s.hashName(parent, name))
+	m.parent, m.name, m.length, m.tag = parent, put(&s.blobs, name), uint8(len(name)), edgeTag(h)
+	s.names.insert(edgeChain{s}, edge, h)
 }
 
 // swapNames lets two edges name each other's inode.

@@ -87,7 +87,11 @@ type edgeRec struct {
 	low    uint32 // place in the directory's tree
 	high   uint16
 	length uint8 // of the name
+	tag    uint8 // of the name's hash: another tag is another name
 }
+
+// edgeTag is taken from the bits that do not choose the bucket.
+func edgeTag(h uint64) uint8 { return uint8(h >> 56) }
 
 func (e *edgeRec) place() uint64 { return uint64(e.high)<<32 | uint64(e.low) }
 
@@ -104,6 +108,7 @@ func (e *edgeRec) fields(c *codec.Codec) {
 	c.U32(&e.low)
 	c.U16(&e.high)
 	c.U8(&e.length)
+	c.U8(&e.tag)
 }
 
 // linkRec is one of several names of an inode. The first of the list is the one
@@ -135,9 +140,6 @@ func (t *tree) fields(c *codec.Codec) {
 	c.U32(&t.root)
 	c.U32(&t.count)
 	c.U8(&t.height)
-	if t.height > 16 {
-		t.height = 16
-	}
 }
 
 func (n *node) fields(c *codec.Codec) {

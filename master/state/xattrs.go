@@ -118,17 +118,22 @@ func (s *State) freeXattr(x uint32) {
 func (s *State) flagXattrs(slot uint32) {
 	var f uint8
 	s.xattrsOf(slot, func(_ uint32, name []byte) bool {
-		f |= inode.HasXattr
-		switch string(name) {
-		case XattrAccess, XattrDefault:
-			f |= inode.HasACL
-		case XattrCaps:
-			f |= inode.HasCaps
-		}
+		f |= xattrFlag(string(name))
 		return true
 	})
 	n := s.inodes.mut(slot)
 	n.flags = n.flags&^attrFlags | f
+}
+
+// xattrFlag gives the flags of an inode that has an attribute of this name.
+func xattrFlag(name string) uint8 {
+	switch name {
+	case XattrAccess, XattrDefault:
+		return inode.HasXattr | inode.HasACL
+	case XattrCaps:
+		return inode.HasXattr | inode.HasCaps
+	}
+	return inode.HasXattr
 }
 
 func (s *State) freeXattrs(slot uint32) {

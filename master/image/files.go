@@ -1,0 +1,178 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/varvefs/varve/master/state"
+)
+
+// An image is called image. and its index in 16 hexadecimal digits.
+const (
+	prefix    = "image."
+	tmpSuffix = ".tmp"
+	// syncEvery bounds the dirty bytes that Save leaves to one sync, which would
+	// otherwise hold up the changelog on the same disk.
+	syncEvery = 32 << 20
+)
+
+// File is one image in a directory.
+type File struct {
+	Path  string
+	Index uint64
+	Size  int64 // bytes
+}
+
+// syncing is a file that syncs itself as it grows.
+type syncing struct {
+	*os.File
+	dirty int
+}
+
+func (f *syncing) Write(b []byte) (int, error) {
+	n, err := f.File.Write(b)
+	if f.dirty += n; err == nil && f.dirty >= syncEvery {
+		f.dirty = 0
+		err = f.File.Sync()
+	}
+	return n, err
+}
+
+// Save writes an image into dir, atomically and durably, and removes all but the
+// keep newest (at least one). A failed Save leaves the older images alone.
+func Save(dir string, v *state.View, m Meta, keep int) (File, error) {
+	out := File{Path: filepath.Join(dir, fmt.Sprintf("%s%016x", prefix, m.Index)), Index: m.Index}
+	tmp := out.Path + tmpSuffix
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return out, fmt.Errorf("write image: %w", err)
+	}
+	err = Write(&syncing{File: f}, v, m)
+	if err == nil {
+		err = f.Sync()
+	}
+	if info, e := f.Stat(); e == nil {
+		out.Size = info.Size()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(tmp, out.Path)
+	}
+	if err != nil {
+		_ = os.Remove(tmp) // the error that matters is the first one
+		return out, fmt.Errorf("write image %s: %w", out.Path, err)
+	}
+	if err := syncDir(dir); err != nil {
+		return out, fmt.Errorf("write image %s: %w", out.Path, err)
+	}
+	return out, clean(dir, max(keep, 1))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// clean removes old images and what an interrupted Save left.
+func clean(dir string, keep int) error {
+	list, err := List(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range list[min(keep, len(list)):] {
+		errs = append(errs, os.Remove(f.Path))
+	}
+	stale, err := filepath.Glob(filepath.Join(dir, prefix+"*"+tmpSuffix))
+	errs = append(errs, err)
+	for _, path := range stale {
+		errs = append(errs, os.Remove(path))
+	}
+	return errors.Join(errs...)
+}
+
+// List names the images of dir, newest first.
+func List(dir string) ([]File, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var list []File
+	for _, e := range entries {
+		digits, ok := strings.CutPrefix(e.Name(), prefix)
+		if !ok || len(digits) != 16 {
+			continue
+		}
+		index, err := strconv.ParseUint(digits, 16, 64)
+		if err != nil {
+			continue
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed in the meantime
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list images: %w", err)
+		}
+		list = append(list, File{Path: filepath.Join(dir, e.Name()), Index: index, Size: info.Size()})
+	}
+	slices.SortFunc(list, func(a, b File) int {
+		if a.Index > b.Index {
+			return -1
+		}
+		return 1
+	})
+	return list, nil
+}
+
+// Load reads the newest image of dir that is whole; those that are not are
+// logged. With no image at all the error is fs.ErrNotExist; when all are damaged
+// it names each.
+func Load(dir string, log *slog.Logger) (*state.State, Meta, File, error) {
+	list, err := List(dir)
+	if err != nil {
+		return nil, Meta{}, File{}, err
+	}
+	if len(list) == 0 {
+		return nil, Meta{}, File{}, fmt.Errorf("no image in %s: %w", dir, fs.ErrNotExist)
+	}
+	var errs []error
+	for _, f := range list {
+		s, m, err := readFile(f)
+		if err == nil {
+			return s, m, f, nil
+		}
+		errs = append(errs, err)
+		log.Error("image cannot be used; trying an older one", "err", err)
+	}
+	return nil, Meta{}, File{}, errors.Join(errs...)
+}
+
+func readFile(f File) (*state.State, Meta, error) {
+	r, err := os.Open(f.Path)
+	if err != nil {
+		return nil, Meta{}, fmt.Errorf("read image: %w", err)
+	}
+	defer r.Close()
+	s, m, err := Read(r)
+	if err == nil && m.Index != f.Index {
+		err = &DamageError{sectionMeta, fmt.Sprintf("it holds index %d, its name says %d", m.Index, f.Index)}
+	}
+	if err != nil {
+		return nil, Meta{}, fmt.Errorf("read image %s: %w", f.Path, err)
+	}
+	return s, m, nil
+}

@@ -1,0 +1,202 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/varvefs/varve/inode"
+)
+
+// refs collects the first reference that leads nowhere.
+type refs struct {
+	s   *State
+	err error
+}
+
+// in notes when a reference is not below n. 0 is always right unless must.
+func (c *refs) in(ref, n uint32, must bool, what string, of uint32) {
+	if c.err == nil && (ref != 0 && ref >= n || ref == 0 && must) {
+		c.err = fmt.Errorf("%s of record %d leads to %d, of %d records", what, of, ref, n)
+	}
+}
+
+func (c *refs) fail(format string, args ...any) {
+	if c.err == nil {
+		c.err = fmt.Errorf(format, args...)
+	}
+}
+
+// checkRefs makes sure that no reference leads out of a table, so that reading a
+// damaged state that passed its checksums cannot panic.
+func (s *State) checkRefs() error {
+	c := &refs{s: s}
+	for i := uint32(1); i < s.inodes.n && c.err == nil; i++ {
+		c.inode(i)
+	}
+	for i := uint32(1); i < s.edges.n && c.err == nil; i++ {
+		e := s.edges.at(i)
+		c.in(e.child, s.inodes.n, false, "inode of a name", i)
+		c.in(e.parent, s.inodes.n, e.child != 0, "directory of a name", i)
+		c.in(e.next, s.edges.n, false, "next name", i)
+		c.blob(e.name, int(e.length), i)
+		if e.child != 0 && s.inodes.at(e.parent).kind() != inode.Dir {
+			c.fail("name %d is in inode %d, which is no directory", i, e.parent)
+		}
+	}
+	for i := uint32(1); i < s.links.n && c.err == nil; i++ {
+		l := s.links.at(i)
+		c.in(l.edge, s.edges.n, false, "name of a link", i)
+		c.in(l.next, s.links.n, false, "next link", i)
+	}
+	for i := uint32(1); i < s.dirs.n && c.err == nil; i++ {
+		d := s.dirs.at(i)
+		c.in(d.tally, s.tallies.n, false, "tally", i)
+		c.tree(d.names, s.edges.n, "names", i)
+	}
+	for i := uint32(1); i < s.trees.n && c.err == nil; i++ {
+		c.tree(*s.trees.at(i), s.chunks.n, "chunks", i)
+	}
+	c.small()
+	c.indexes()
+	if c.err == nil && (s.inodes.n < 2 || s.inodes.at(uint32(inode.Root)).kind() != inode.Dir) {
+		c.fail("there is no root directory")
+	}
+	return c.err
+}
+
+func (c *refs) inode(i uint32) {
+	s, n := c.s, c.s.inodes.at(i)
+	if n.mode == 0 {
+		return
+	}
+	if n.goal < inode.GoalMin || n.goal > inode.GoalMax {
+		c.fail("inode %d has goal %d", i, n.goal)
+	}
+	if n.flags&manyNames != 0 {
+		c.in(n.name, s.links.n, true, "links", i)
+	} else {
+		c.in(n.name, s.edges.n, false, "name", i)
+	}
+	switch k := n.kind(); {
+	case k > inode.BlockDev:
+		c.fail("inode %d has kind %d", i, k)
+	case k == inode.Dir:
+		c.in(n.ext, s.dirs.n, true, "directory", i)
+	case k == inode.Symlink:
+		if n.size > inode.TargetMax {
+			c.fail("inode %d has a target of %d bytes", i, n.size)
+			return
+		}
+		c.blob(n.ext, int(n.size), i)
+	case k == inode.File && n.flags&manyChunks != 0:
+		c.in(n.ext, s.trees.n, true, "chunks", i)
+	case k == inode.File:
+		c.in(n.ext, s.chunks.n, false, "chunk", i)
+	}
+}
+
+// small checks the tables whose records refer to few others.
+func (c *refs) small() {
+	s := c.s
+	for i := uint32(1); i < s.tallies.n && c.err == nil; i++ {
+		t := s.tallies.at(i)
+		c.in(t.next, s.tallies.n, false, "next tally", i)
+		if t.goal > inode.GoalMax {
+			c.fail("tally %d is of goal %d", i, t.goal)
+		}
+	}
+	for i := uint32(1); i < s.chunks.n && c.err == nil; i++ {
+		k := s.chunks.at(i)
+		c.in(k.owner, s.inodes.n, k.version != 0, "inode of a chunk", i)
+		c.in(k.lease, s.leases.n, false, "lease", i)
+	}
+	for i := uint32(1); i < s.leases.n && c.err == nil; i++ {
+		c.in(s.leases.at(i).chunk, s.chunks.n, false, "chunk of a lease", i)
+	}
+	for i := uint32(1); i < s.xattrs.n && c.err == nil; i++ {
+		x := s.xattrs.at(i)
+		c.in(x.owner, s.inodes.n, false, "inode of an attribute", i)
+		c.in(x.next, s.xattrs.n, false, "next attribute", i)
+		c.blob(x.name, int(x.length), i)
+		if x.size > inode.XattrMax {
+			c.fail("attribute %d has %d bytes", i, x.size)
+			return
+		}
+		c.blob(x.value, int(x.size), i)
+	}
+	for slot := range s.orphans {
+		c.in(slot, s.inodes.n, true, "orphan", slot)
+	}
+}
+
+// indexes checks buckets and free lists.
+func (c *refs) indexes() {
+	s := c.s
+	numbers := func(p *pages[[pageLen]uint32], n, limit uint32, must bool, what string) {
+		for i := uint32(0); i < n && c.err == nil; i++ {
+			c.in(p.read(i >> pageShift)[i&pageMask], limit, must, what, i)
+		}
+	}
+	numbers(&s.names.heads, s.names.buckets, s.edges.n, false, "bucket of names")
+	numbers(&s.owners.heads, s.owners.buckets, s.xattrs.n, false, "bucket of attributes")
+	if s.names.buckets == 0 && s.names.count > 0 || s.owners.buckets == 0 && s.owners.count > 0 {
+		c.fail("an index has records and no buckets")
+	}
+	free := func(f *stack, n uint32, what string) { numbers(&f.pages, f.n, n, true, what) }
+	free(&s.inodes.free, s.inodes.n, "free inode")
+	free(&s.edges.free, s.edges.n, "free name")
+	free(&s.links.free, s.links.n, "free link")
+	free(&s.dirs.free, s.dirs.n, "free directory")
+	free(&s.tallies.free, s.tallies.n, "free tally")
+	free(&s.trees.free, s.trees.n, "free tree")
+	free(&s.nodes.free, s.nodes.n, "free node")
+	free(&s.chunks.free, s.chunks.n, "free chunk")
+	free(&s.leases.free, s.leases.n, "free lease")
+	free(&s.xattrs.free, s.xattrs.n, "free attribute")
+	for i := range s.blobs.shelves {
+		free(&s.blobs.shelves[i].free, s.blobs.shelves[i].n, "free blob")
+	}
+}
+
+// tree checks a tree down to values below n.
+func (c *refs) tree(t tree, n uint32, what string, of uint32) {
+	if t.height > 16 {
+		c.fail("%s of record %d are %d levels deep", what, of, t.height)
+		return
+	}
+	c.node(t.root, t.height, n, what, of)
+}
+
+func (c *refs) node(slot uint32, height uint8, n uint32, what string, of uint32) {
+	if height == 0 {
+		c.in(slot, n, false, what, of)
+		return
+	}
+	c.in(slot, c.s.nodes.n, false, what, of)
+	if c.err != nil || slot == 0 {
+		return
+	}
+	rec := c.s.nodes.at(slot)
+	for _, sub := range rec {
+		if sub != 0 {
+			c.node(sub, height-1, n, what, of)
+		}
+	}
+}
+
+func (c *refs) blob(ref uint32, n int, of uint32) {
+	if n == 0 || c.err != nil {
+		return
+	}
+	if n <= blobMax {
+		c.in(ref, c.s.blobs.shelf(n).n, true, "bytes", of)
+		return
+	}
+	h := &c.s.blobs.shelves[blobClasses-1]
+	for range parts(n) {
+		c.in(ref, h.n, true, "bytes", of)
+		if c.err != nil {
+			return
+		}
+		ref = getUint32(h.at(ref))
+	}
+}
