@@ -1,0 +1,309 @@
+package segment
+
+import "github.com/varvefs/varve/chunk"
+
+// extent is a run of bytes of a chunk and where they lie. It holds no pointers.
+//
+// Data was stored in pieces, cut at the blocks of the chunk, each with its own sum.
+// When a later write hides a part of an extent, what is left may begin or end within a
+// piece; pre and post then say how many stored bytes of the outer pieces lie before
+// and behind it, so that the whole piece can be read and checked.
+type extent struct {
+	off, len uint32 // bytes of the chunk
+	seg, pos uint32 // segment, and byte of the segment where off lies; zeros: where the entry lies
+	sums     uint32 // the sum when there is one piece, else a run in index.sums
+	edge     uint32 // pre, post<<12, extentZero
+}
+
+const (
+	edgeMask   = blockSize - 1
+	extentZero = 1 << 31
+)
+
+func (e *extent) end() uint32  { return e.off + e.len }
+func (e *extent) pre() uint32  { return e.edge & edgeMask }
+func (e *extent) post() uint32 { return e.edge >> 12 & edgeMask }
+func (e *extent) zero() bool   { return e.edge&extentZero != 0 }
+
+// pieces is the number of sums.
+func (e *extent) pieces() uint32 {
+	if e.zero() {
+		return 0
+	}
+	return uint32(chunk.Pieces(e.off-e.pre(), e.pre()+e.len+e.post()))
+}
+
+// cost is what the extent takes in a well filled segment, in bytes: its stored bytes
+// as a frame would place them, its entry and its sums.
+func (e *extent) cost() int64 {
+	if e.zero() {
+		return entrySize
+	}
+	n := int64(e.pre() + e.len + e.post())
+	if n >= blockSize {
+		n = (n + int64(e.off-e.pre())%blockSize + blockSize - 1) &^ (blockSize - 1)
+	} else {
+		n = (n + 7) &^ 7
+	}
+	return n + entrySize + 4*int64(e.pieces())
+}
+
+// cut is the part [from, to) of e, which must lie within e, without its sums, and the
+// number of the first piece of e that is in it.
+func (e *extent) cut(from, to uint32) (part extent, first uint32) {
+	part = *e
+	part.off, part.len = from, to-from
+	part.pos += from - e.off
+	if e.zero() {
+		part.pos = e.pos
+		return part, 0
+	}
+	start, end := e.off-e.pre(), e.end()+e.post()
+	pieceStart := max(start, from&^edgeMask)
+	pieceEnd := min(end, (to+edgeMask)&^edgeMask)
+	part.edge = (from - pieceStart) | (pieceEnd-to)<<12
+	return part, pieceStart/blockSize - start/blockSize
+}
+
+// body is the content of a chunk: its extents in order, in a run of index.extents.
+type body struct {
+	ref, n, room uint32
+}
+
+// index knows what chunks there are and where their bytes lie. It is guarded by
+// Store.mu and knows nothing of frames in flight: those are found by their place.
+type index struct {
+	table   map[chunk.ID]uint32 // number of the record
+	recs    slab[record]
+	extents slab[extent]
+	sums    slab[uint32]
+	live    int64 // cost of all extents in bytes
+	count   uint64
+	touched func(seg uint32, cost int64) // the live bytes of a segment change by cost
+	scratch []extent
+	one     [1]uint32
+}
+
+// record is what is known of a chunk. It holds no pointers.
+type record struct {
+	id      chunk.ID
+	hide    uint64 // entries of the log with lower numbers do not count...
+	base    uint64 // ...except those of this import
+	seq     uint64 // last frame of head that has an entry of this chunk
+	version chunk.Version
+	writes  uint32
+	body    body
+	length  uint32 // end of the last data
+	attest  uint32 // segment of the newest entry that tells the version
+	state   uint32 // segment of the entry that tells hide and base, noSegment: both are 0
+	refs    uint32 // segments that have entries of this chunk
+	head    uint8
+	flags   uint8
+}
+
+const (
+	recAlive   = 1 << iota // the chunk exists
+	recDead                // it was deleted, and older entries may be in the log
+	recDamaged             // damage was announced
+)
+
+func (r *record) alive() bool { return r.flags&recAlive != 0 }
+
+func newIndex(touched func(seg uint32, cost int64)) *index {
+	return &index{table: make(map[chunk.ID]uint32), touched: touched}
+}
+
+// find returns the record of a chunk, nil if there is none. The pointer is good until
+// the record is dropped.
+func (x *index) find(id chunk.ID) *record {
+	n, ok := x.table[id]
+	if !ok {
+		return nil
+	}
+	return &x.recs.at(n, 1)[0]
+}
+
+// make returns the record of a chunk and makes one that does not exist as a chunk.
+func (x *index) make(id chunk.ID) *record {
+	if r := x.find(id); r != nil {
+		return r
+	}
+	n, _ := x.recs.alloc(1)
+	x.table[id] = n
+	r := &x.recs.at(n, 1)[0]
+	*r = record{id: id, attest: noSegment, state: noSegment}
+	return r
+}
+
+// forget drops a record that nothing in the log refers to any more.
+func (x *index) forget(r *record) {
+	if r.refs != 0 || r.alive() || r.body.n != 0 {
+		panic("BUG: record in use forgotten")
+	}
+	n := x.table[r.id]
+	delete(x.table, r.id)
+	x.recs.release(n, 1)
+}
+
+// all returns the extents of b; they may be changed in place.
+func (x *index) all(b *body) []extent { return x.extents.at(b.ref, b.n) }
+
+// sumsOf returns the sums of e. The slice is good until the index changes.
+func (x *index) sumsOf(e *extent) []uint32 {
+	switch n := e.pieces(); n {
+	case 0:
+		return nil
+	case 1:
+		x.one[0] = e.sums
+		return x.one[:]
+	default:
+		return x.sums.at(e.sums, n)
+	}
+}
+
+// search returns the number of the first extent of l that ends behind off.
+func search(l []extent, off uint32) int {
+	lo, hi := 0, len(l)
+	for lo < hi {
+		if m := int(uint(lo+hi) / 2); l[m].end() > off {
+			hi = m
+		} else {
+			lo = m + 1
+		}
+	}
+	return lo
+}
+
+// hold gives e sums of its own and accounts for it.
+func (x *index) hold(e *extent, sums []uint32) {
+	switch len(sums) {
+	case 0:
+	case 1:
+		e.sums = sums[0]
+	default:
+		e.sums, _ = x.sums.alloc(uint32(len(sums)))
+		copy(x.sums.at(e.sums, uint32(len(sums))), sums)
+	}
+	x.account(e, e.cost())
+}
+
+// drop gives back the sums of e.
+func (x *index) drop(e *extent) {
+	if n := e.pieces(); n > 1 {
+		x.sums.release(e.sums, n)
+	}
+	x.account(e, -e.cost())
+}
+
+func (x *index) account(e *extent, cost int64) {
+	x.live += cost
+	x.touched(e.seg, cost)
+}
+
+// put lays e over what b has in its range. sums are those of e; they are copied.
+func (x *index) put(b *body, e extent, sums []uint32) {
+	l := x.all(b)
+	i := search(l, e.off)
+	j := i
+	for j < len(l) && l[j].off < e.end() {
+		j++
+	}
+	fresh := x.scratch[:0]
+	if i < j && l[i].off < e.off {
+		fresh = append(fresh, x.part(&l[i], l[i].off, e.off))
+	}
+	x.hold(&e, sums)
+	fresh = append(fresh, e)
+	if i < j && l[j-1].end() > e.end() {
+		fresh = append(fresh, x.part(&l[j-1], e.end(), l[j-1].end()))
+	}
+	for k := i; k < j; k++ {
+		x.drop(&l[k])
+	}
+	x.splice(b, i, j, fresh)
+	x.scratch = fresh[:0]
+}
+
+// part makes an extent of its own from the part [from, to) of e.
+func (x *index) part(e *extent, from, to uint32) extent {
+	p, first := e.cut(from, to)
+	if n := p.pieces(); n > 0 {
+		x.hold(&p, x.sumsOf(e)[first:first+n])
+	} else {
+		x.hold(&p, nil)
+	}
+	return p
+}
+
+// splice replaces the extents i..j-1 of b by fresh.
+func (x *index) splice(b *body, i, j int, fresh []extent) {
+	n := b.n - uint32(j-i) + uint32(len(fresh))
+	l := x.all(b)
+	if n > b.room || (n < b.room/4 && b.room > 16) {
+		x.resize(b, n, i, j, fresh)
+		return
+	}
+	tail := l[j:]
+	b.n = n
+	grown := x.all(b)
+	copy(grown[i+len(fresh):], tail)
+	copy(grown[i:], fresh)
+}
+
+// resize does what splice does into another run.
+func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
+	old := *b
+	*b = body{n: n}
+	if n > 0 {
+		want := n
+		if n > 2 {
+			want += n / 4
+		}
+		b.ref, b.room = x.extents.alloc(want)
+	}
+	from, to := x.all(&old), x.all(b)
+	copy(to, from[:i])
+	copy(to[i:], fresh)
+	copy(to[i+len(fresh):], from[j:])
+	x.extents.release(old.ref, old.room)
+}
+
+// zero hides what b has in [off, end): it lays zeros, which seg tells of, over data
+// and leaves holes alone.
+func (x *index) zero(b *body, off, end, seg, pos uint32) {
+	for off < end {
+		l := x.all(b)
+		i := search(l, off)
+		if i == len(l) || l[i].off >= end {
+			return
+		}
+		from := max(off, l[i].off)
+		to := min(end, l[i].end())
+		for i++; i < len(l) && l[i].off == to && to < end; i++ { // neighbours at once
+			to = min(end, l[i].end())
+		}
+		x.put(b, extent{off: from, len: to - from, seg: seg, pos: pos, edge: extentZero}, nil)
+		off = to
+	}
+}
+
+// clear empties b.
+func (x *index) clear(b *body) {
+	l := x.all(b)
+	for i := range l {
+		x.drop(&l[i])
+	}
+	x.extents.release(b.ref, b.room)
+	*b = body{}
+}
+
+// length is the end of the last data of b.
+func (x *index) length(b *body) uint32 {
+	l := x.all(b)
+	for i := len(l) - 1; i >= 0; i-- {
+		if !l[i].zero() {
+			return l[i].end()
+		}
+	}
+	return 0
+}

@@ -1,0 +1,329 @@
+package segment
+
+import (
+	"time"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+)
+
+const (
+	maxFlight  = 8    // frames of one head that are in flight
+	eagerSmall = 2    // a frame that is not full leaves when fewer are in flight
+	inlineMax  = 3072 // payload that may lie in the header when it is alone in its frame
+	inlineFew  = 256  // payload that always may
+)
+
+// frame is one I/O: being filled, in flight, or durable and kept for its waiters. The
+// seal of a segment travels as a frame too. Guarded by Store.mu, but for buf: its
+// payload is written by those who reserved it while filling is not 0, and read only
+// from then on.
+type frame struct {
+	store *Store
+	head  *head
+	seg   *segment
+	buf   []byte // from engine.Alloc; nil when it is durable and nobody reads it
+	off   uint32 // bytes from the start of the segment
+	limit uint32 // bytes that the frame may have at most
+
+	used   uint32 // header bytes in use
+	inline uint32 // first byte of inline payload
+	size   uint32 // bytes in use, without padding; after closing with it
+	count  uint32 // entries
+	lsn    uint64 // of the first entry
+	seq    uint64
+	sum    uint32 // of the header
+
+	filling  int  // reservations that are not yet copied
+	readers  int  // reads that copy out of buf
+	seal     bool // seal of a segment, no entries
+	closed   bool // takes no more entries
+	launched bool // the engine has it, or is about to
+	written  bool // its I/O is done
+	finished bool // durable in order, or failed
+
+	err  error // valid when finished
+	done chan struct{}
+	then []func(error)
+
+	next *frame // in Store.ready
+	op   engine.Op
+	ops  [1]*engine.Op
+}
+
+// newFrame starts a frame at the end of the head's segment. mu is held.
+func (s *Store) newFrame(h *head, limit uint32) *frame {
+	f := &frame{store: s, head: h, seg: h.seg, off: h.seg.end, limit: limit, used: fixedSize, inline: headerSize, size: headerSize}
+	f.buf = engine.Alloc(int(limit))
+	h.seg.flight = append(h.seg.flight, f)
+	h.open = f
+	return f
+}
+
+// place finds room for an entry with n stored bytes, whose first byte lies at start in
+// its chunk, and reserves it. It returns the position of the first byte in the frame.
+func (f *frame) place(start, n uint32, pieces int, alone bool) (pos uint32, ok bool) {
+	need := uint32(entrySize + 4*pieces)
+	if f.used+need > f.inline {
+		return 0, false
+	}
+	switch {
+	case n == 0:
+	case f.used+need+n <= f.inline && (n <= inlineFew || alone && n <= inlineMax && f.count == 0):
+		f.inline -= n
+		pos = f.inline
+	default:
+		pos = (f.size + 7) &^ 7
+		if n >= blockSize {
+			pos = f.size + (start-f.size)%blockSize
+		}
+		if pos > f.limit || n > f.limit-pos {
+			return 0, false
+		}
+		clear(f.buf[f.size:pos])
+		f.size = pos + n
+	}
+	f.used += need
+	return pos, true
+}
+
+// add writes an entry for which place has found room.
+func (f *frame) add(e *entry, sums []uint32) {
+	if f.count == 0 {
+		f.lsn = e.lsn
+	}
+	at := f.used - uint32(entrySize+4*len(sums))
+	e.append(f.buf[at:at:f.used], f.lsn, sums)
+	f.count++
+}
+
+// close ends a frame and writes its header. mu is held.
+func (s *Store) close(h *head) {
+	f := h.open
+	h.open = nil
+	size := (f.size + blockSize - 1) &^ (blockSize - 1)
+	clear(f.buf[f.size:size])
+	clear(f.buf[f.used:f.inline])
+	f.size, f.closed = size, true
+	h.seq++
+	f.seq = h.seq
+	g := f.seg
+	hd := header{head: h.n, used: f.used, inline: f.inline, size: size, entries: f.count, disk: s.super.id.Disk, seg: g.n, off: f.off,
+		incarnation: g.incarnation, seq: f.seq, lsn: f.lsn, previous: g.previous, time: time.Now().UnixNano()}
+	for i := range s.heads {
+		hd.durable[i] = s.heads[i].durable
+	}
+	f.sum = hd.put(f.buf)
+	g.note(&hd, f.buf[:f.used])
+	h.flight = append(h.flight, f)
+	s.stat.frames.Inc()
+	s.stat.entries.Add(int(f.count))
+	s.stat.written.Add(int(size))
+	if f.filling == 0 {
+		s.launch(f)
+	}
+}
+
+// launch queues a frame for the engine. mu is held; unlock hands it over.
+func (s *Store) launch(f *frame) {
+	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: f.seg.base + int64(f.off), Done: f.completed}
+	f.ops[0] = &f.op
+	f.launched = true
+	f.next = s.ready
+	s.ready = f
+}
+
+// filled tells that one reservation is copied. mu is held.
+func (s *Store) filled(f *frame) {
+	f.filling--
+	if f.filling > 0 {
+		return
+	}
+	if f.finished { // the disk failed meanwhile
+		f.release()
+	} else if f.closed {
+		s.launch(f)
+	}
+	s.changed.Broadcast()
+}
+
+// pump lets the open frame of h leave if there is a reason to. Natural group commit: a
+// frame leaves at once when little is in flight, else it waits and collects until a
+// frame before it is done. mu is held.
+func (s *Store) pump(h *head) {
+	if f := h.open; f != nil && f.count > 0 && len(h.flight) < eagerSmall {
+		s.close(h)
+	}
+}
+
+// completed runs in the engine when the frame's I/O is done.
+func (f *frame) completed(op *engine.Op) {
+	s := f.store
+	s.mu.Lock()
+	f.written = true
+	switch {
+	case f.finished:
+		f.release()
+	case op.Err != nil:
+		s.writeFailed(f, op.Err)
+	default:
+		s.advance(f.head)
+	}
+	s.unlock()
+}
+
+// advance takes the frames that are durable in order off the head's queue. mu is held.
+func (s *Store) advance(h *head) {
+	n := 0
+	for n < len(h.flight) && h.flight[n].written {
+		f := h.flight[n]
+		if !f.seal {
+			h.durable = mark{f.seq, f.seg.n, f.off + f.size}
+		}
+		f.seg.landed(f)
+		s.finish(f, nil)
+		n++
+	}
+	if n > 0 {
+		h.flight = append(h.flight[:0], h.flight[n:]...)
+		s.changed.Broadcast()
+	}
+	s.pump(h)
+}
+
+// finish tells all waiters of a frame how it ended and lets go of its buffer. mu is held.
+func (s *Store) finish(f *frame, err error) {
+	f.finished, f.err = true, err
+	if f.done != nil {
+		close(f.done)
+	}
+	if len(f.then) > 0 {
+		s.acked = append(s.acked, f)
+	}
+	if f.seal && err == nil {
+		s.wakeKeeper()
+	}
+	f.release()
+}
+
+// release gives the buffer back once the frame has ended and neither the engine nor
+// anybody else uses it. mu is held.
+func (f *frame) release() {
+	if f.finished && f.readers == 0 && f.filling == 0 && f.written == f.launched && f.buf != nil {
+		engine.Free(f.buf)
+		f.buf = nil
+	}
+}
+
+// Ticket stands for writes that are accepted and on their way to the disk. The zero
+// Ticket is one that has arrived.
+type Ticket struct{ f *frame }
+
+// Wait returns when the write is durable, or the error that keeps it from becoming so.
+func (t Ticket) Wait() error {
+	if t.f == nil {
+		return nil
+	}
+	s := t.f.store
+	s.mu.Lock()
+	if t.f.finished {
+		err := t.f.err
+		s.unlock()
+		return err
+	}
+	if t.f.done == nil {
+		t.f.done = make(chan struct{})
+	}
+	done := t.f.done
+	s.unlock()
+	<-done
+	return t.f.err
+}
+
+// Then calls fn when the write is durable or has failed: now, if that is already known,
+// else on a goroutine of the engine, for one write of a head after the other. fn must
+// be short and must not block; it may call the Store's Write, Sync never.
+func (t Ticket) Then(fn func(error)) {
+	if t.f == nil {
+		fn(nil)
+		return
+	}
+	s := t.f.store
+	s.mu.Lock()
+	if !t.f.finished {
+		t.f.then = append(t.f.then, fn)
+		s.unlock()
+		return
+	}
+	err := t.f.err
+	s.unlock()
+	fn(err)
+}
+
+// unlock gives up mu and does what was queued under it.
+func (s *Store) unlock() {
+	ready := s.ready
+	s.ready = nil
+	run := len(s.acked) > 0 && !s.acking
+	if run {
+		s.acking = true
+	}
+	s.mu.Unlock()
+	for ready != nil {
+		f := ready
+		ready, f.next = f.next, nil
+		f.seg.file.Submit(f.ops[:]...)
+	}
+	if run {
+		s.acknowledge()
+	}
+}
+
+// acknowledge calls back those who wait for finished frames, in order, one goroutine at
+// a time.
+func (s *Store) acknowledge() {
+	for {
+		s.mu.Lock()
+		frames := s.acked
+		s.acked = nil
+		if len(frames) == 0 {
+			s.acking = false
+			s.unlock()
+			return
+		}
+		s.unlock()
+		for _, f := range frames {
+			for _, fn := range f.then {
+				fn(f.err)
+			}
+			f.then = nil
+		}
+	}
+}
+
+// wait gives up mu until something has changed. The caller looks again at what it
+// waits for.
+func (s *Store) wait() {
+	if s.ready != nil || len(s.acked) > 0 && !s.acking {
+		s.unlock()
+		s.mu.Lock()
+		return
+	}
+	s.changed.Wait()
+}
+
+// mention notes that a segment has an entry of a chunk. mu is held.
+func (s *Store) mention(g *segment, r *record) {
+	if _, ok := g.set[r.id]; !ok {
+		g.set[r.id] = struct{}{}
+		r.refs++
+	}
+}
+
+// sumsFor returns the sums of data at off: those given if they match, else an error.
+func sumsFor(off uint32, data []byte, sums []uint32) ([]uint32, bool) {
+	if sums == nil {
+		return chunk.AppendSums(nil, off, data), true
+	}
+	return sums, chunk.Verify(sums, off, data) < 0
+}

@@ -1,0 +1,132 @@
+package segment
+
+import (
+	"fmt"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/status"
+)
+
+// Import is a new copy of a chunk in the making. Nobody sees it before Commit; then it
+// is there at once, in place of whatever the chunk was. An import that is open when the
+// store closes or crashes leaves nothing behind. Its methods may be called from several
+// goroutines, with Commit or Abort last.
+type Import struct {
+	store   *Store
+	id      chunk.ID
+	version chunk.Version
+	number  uint64 // LSN drawn at Begin: its name in the log
+
+	// Guarded by Store.mu.
+	body  body
+	ended bool
+}
+
+// Begin starts a new copy of a chunk that will have the given version.
+func (s *Store) Begin(id chunk.ID, version chunk.Version) (*Import, error) {
+	s.mu.Lock()
+	defer s.unlock()
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	imp := &Import{store: s, id: id, version: version, number: s.nextLSN()}
+	s.imports[imp.number] = imp
+	return imp, nil
+}
+
+// Write adds data at off. sums are chunk.AppendSums of it and are checked; nil means
+// that they are computed. Parts never written are holes. Errors are those of
+// Store.Write.
+func (imp *Import) Write(off uint32, data []byte, sums []uint32) error {
+	s := imp.store
+	if len(data) == 0 || len(data) > chunk.Size || uint64(off)+uint64(len(data)) > chunk.Size {
+		return status.Errorf(status.Invalid, "chunk %v: import of %d bytes at %d", imp.id, len(data), off)
+	}
+	sums, ok := sumsFor(off, data, sums)
+	if !ok {
+		return status.Errorf(status.Corrupt, "chunk %v: data of the import at %d", imp.id, off)
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.spaceFor(off, uint32(len(data))); err != nil {
+		return err
+	}
+	p := part{chunk: imp.id, imp: imp, off: off, data: data, sums: sums, bulk: true}
+	_, err := s.writeParts(&p, func(e *entry) error {
+		if imp.ended {
+			return status.Errorf(status.Closed, "import of chunk %v", imp.id)
+		}
+		e.version = imp.version
+		return nil
+	})
+	return err
+}
+
+// Commit puts the copy in place, durably. Without any data the chunk is there and
+// empty.
+func (imp *Import) Commit() error {
+	s := imp.store
+	s.mu.Lock()
+	if err := s.settle(); err != nil { // the data is durable before anything refers to it
+		s.unlock()
+		return err
+	}
+	f, err := s.logState(imp.id, func(r *record, e *entry) error {
+		if imp.ended {
+			return status.Errorf(status.Closed, "import of chunk %v", imp.id)
+		}
+		r = s.index.make(imp.id)
+		e.lsn = s.nextLSN()
+		e.version, e.hide, e.base = imp.version, e.lsn, imp.number
+		s.index.clear(&r.body)
+		r.body, imp.body, imp.ended = imp.body, body{}, true
+		r.flags &^= recDamaged
+		delete(s.imports, imp.number)
+		return nil
+	})
+	s.unlock()
+	if err != nil {
+		return err
+	}
+	return Ticket{f}.Wait()
+}
+
+// Abort gives the copy up. After Commit it does nothing.
+func (imp *Import) Abort() {
+	s := imp.store
+	s.mu.Lock()
+	defer s.unlock()
+	if imp.ended {
+		return
+	}
+	imp.ended = true
+	s.index.clear(&imp.body)
+	delete(s.imports, imp.number)
+	s.wakeKeeper()
+}
+
+// settle waits until all that is accepted now is durable. mu is held.
+func (s *Store) settle() error {
+	var want [heads]uint64
+	for i := range s.heads {
+		h := &s.heads[i]
+		want[i] = h.seq
+		if h.open != nil {
+			want[i]++
+		}
+	}
+	for i := range s.heads {
+		for s.heads[i].durable.seq < want[i] {
+			if s.failed != nil {
+				return s.failed
+			}
+			s.wait()
+		}
+	}
+	return nil
+}
+
+func (imp *Import) String() string { return fmt.Sprintf("import %d of chunk %v", imp.number, imp.id) }

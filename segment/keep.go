@@ -1,0 +1,210 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"syscall"
+
+	"github.com/varvefs/varve/engine"
+)
+
+// wakeKeeper lets the keeper look for work. It does not block.
+func (s *Store) wakeKeeper() {
+	select {
+	case s.keeper <- struct{}{}:
+	default:
+	}
+}
+
+// wakePreparer lets the preparer look for work. It does not block.
+func (s *Store) wakePreparer() {
+	select {
+	case s.prepare <- struct{}{}:
+	default:
+	}
+}
+
+// keep is the keeper: it makes sure that there are free segments.
+func (s *Store) keep() {
+	defer s.workers.Done()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.keeper:
+		}
+		for s.keepOnce() {
+		}
+	}
+}
+
+// keepOnce does one piece of the keeper's work and tells whether there may be more.
+func (s *Store) keepOnce() bool {
+	s.mu.Lock()
+	grow := len(s.written)+len(s.blank)+s.preparing < s.lowWater() && len(s.segs) < s.maxSegments
+	lsn := s.lsn >= s.super.lsn-lsnSlack
+	ok := s.usable() == nil
+	s.unlock()
+	if !ok {
+		return false
+	}
+	if lsn {
+		if err := s.changeSuper(func(p *super) { p.lsn += lsnStride }); err != nil {
+			s.log.Error("superblock", "error", err)
+			return false
+		}
+	}
+	if grow {
+		if err := s.grow(); err == nil {
+			return true
+		}
+	}
+	return s.clean()
+}
+
+// lowWater is the number of free segments below which the keeper makes more. mu is held.
+func (s *Store) lowWater() int { return dataFloor + max(2, s.maxSegments/50) }
+
+// measure finds out how many segments the store may have. mu is not held.
+func (s *Store) measure() error {
+	limit := s.limit
+	if limit == 0 {
+		total, free, err := s.disk.Space()
+		if err != nil {
+			return err
+		}
+		s.mu.Lock()
+		own := uint64(len(s.segs)) * uint64(s.super.segment)
+		s.unlock()
+		limit = own
+		if keep := total / 100 * 3; free > keep {
+			limit += free - keep
+		}
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	n := min(limit/uint64(s.super.segment), math.MaxInt32)
+	n -= n % uint64(s.super.perFile)
+	s.maxSegments = max(int(n), len(s.segs))
+	if s.maxSegments < minSegments {
+		return fmt.Errorf("room for %d segments of %d bytes; %d are the least", n, s.super.segment, minSegments)
+	}
+	return nil
+}
+
+// grow adds a container. A full file system lowers the limit instead.
+func (s *Store) grow() error {
+	s.mu.Lock()
+	n := s.super.containers
+	size := int64(s.super.perFile) * int64(s.super.segment)
+	s.unlock()
+	f, err := s.disk.Create(containerName(n), size)
+	if err == nil {
+		if err = s.changeSuper(func(p *super) { p.containers = n + 1 }); err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	s.mu.Lock()
+	defer s.unlock()
+	if err != nil {
+		if errors.Is(err, syscall.ENOSPC) && len(s.segs) >= minSegments {
+			s.maxSegments = len(s.segs)
+		}
+		s.log.Error("no new container", "error", err)
+		return err
+	}
+	fresh := s.addContainer(f)
+	for i := len(fresh) - 1; i >= 0; i-- { // pick takes from the end
+		s.blank = append(s.blank, fresh[i])
+	}
+	s.changed.Broadcast()
+	s.wakePreparer()
+	return nil
+}
+
+// markFree makes a segment one that was emptied, durably: nothing it holds can count
+// any more. mu is not held.
+func (s *Store) markFree(g *segment) error {
+	s.mu.Lock()
+	m := free{disk: s.super.id.Disk, seg: g.n, lsn: s.nextLSN()}
+	s.unlock()
+	b := engine.Alloc(blockSize)
+	defer engine.Free(b)
+	m.put(b)
+	for _, off := range []int64{0, int64(s.super.segment) - blockSize} {
+		if err := engine.Do(g.file, engine.WriteSync, b, g.base+off); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepareLoop is the preparer: it fills new segments with zeros, so that a synced write
+// to them costs no change of the file system's books.
+func (s *Store) prepareLoop() {
+	defer s.workers.Done()
+	for {
+		for s.prepareOne() {
+		}
+		select {
+		case <-s.stop:
+			return
+		case <-s.prepare:
+		}
+	}
+}
+
+// preparedAhead is how many segments that were written before are kept at hand.
+const preparedAhead = 2
+
+// prepareOne prepares a segment if there are too few and tells whether it did.
+func (s *Store) prepareOne() bool {
+	s.mu.Lock()
+	n := len(s.blank)
+	if len(s.written) >= preparedAhead || n == 0 || s.usable() != nil {
+		s.unlock()
+		return false
+	}
+	g := s.blank[n-1]
+	s.blank = s.blank[:n-1]
+	g.state = segPrepare
+	s.preparing++
+	s.unlock()
+	err := s.zeroFill(g)
+	s.mu.Lock()
+	defer s.unlock()
+	s.preparing--
+	if err != nil {
+		if s.usable() == nil {
+			s.log.Warn("segment not prepared", "segment", g.n, "error", err)
+		}
+		g.state = segBlank
+		s.blank = append(s.blank, g)
+		return false
+	}
+	g.state = segFree
+	s.written = append(s.written, g)
+	s.changed.Broadcast()
+	return true
+}
+
+// zeroFill writes zeros over a segment in steps, so that Close need not wait long.
+func (s *Store) zeroFill(g *segment) error {
+	const step = 4 << 20
+	size := int64(s.super.segment)
+	for off := int64(0); off < size; off += step {
+		select {
+		case <-s.stop:
+			return errors.New("store is closed")
+		default:
+		}
+		if err := g.file.Zero(g.base+off, min(step, size-off)); err != nil {
+			return err
+		}
+	}
+	if err := engine.Do(g.file, engine.Sync, nil, 0); err != nil {
+		return err
+	}
+	return s.markFree(g)
+}

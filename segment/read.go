@@ -1,0 +1,292 @@
+package segment
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/status"
+)
+
+// Read fills buf with the bytes of a chunk from off on; holes and what lies behind the
+// end read as zeros. It appends to sums what chunk.AppendSums would make of buf; a
+// piece that was stored as it is carries the sum it was stored with. Every stored piece
+// that is touched is read whole and checked. Read sees every Write that has returned.
+//
+// Errors: status.NoChunk, status.StaleVersion if the version is not in min..max,
+// status.Corrupt if stored bytes do not match their sums or cannot be read,
+// status.Invalid outside of the chunk. On an error buf's contents are undefined.
+func (s *Store) Read(id chunk.ID, lowest, highest chunk.Version, off uint32, buf []byte, sums []uint32) ([]uint32, error) {
+	if len(buf) > chunk.Size || uint64(off)+uint64(len(buf)) > chunk.Size {
+		return sums, status.Errorf(status.Invalid, "chunk %v: read of %d bytes at %d", id, len(buf), off)
+	}
+	r := readers.Get().(*reader)
+	defer r.recycle()
+	r.off, r.buf = off, buf
+	s.mu.Lock()
+	rec := s.index.find(id)
+	var err error
+	switch {
+	case s.closing:
+		err = status.Errorf(status.Closed, "segment store")
+	case rec == nil || !rec.alive():
+		err = status.Errorf(status.NoChunk, "chunk %v", id)
+	case rec.version < lowest || rec.version > highest:
+		err = status.Errorf(status.StaleVersion, "chunk %v has version %d, not %d..%d", id, rec.version, lowest, highest)
+	default:
+		s.gather(&rec.body, off, off+uint32(len(buf)), r)
+	}
+	s.unlock()
+	if err != nil {
+		return sums, err
+	}
+	err = r.run()
+	s.letGo(r)
+	if err != nil {
+		s.damaged(id, err)
+		return sums, status.Errorf(status.Corrupt, "chunk %v: %v", id, err)
+	}
+	return r.appendSums(sums), nil
+}
+
+// source is an extent to be read, or the part of one that a read touches.
+type source struct {
+	extent
+	sums []uint32 // of its pieces
+	g    *segment
+	f    *frame // holds the bytes while they are not durable
+	buf  []byte // what was read, from the first stored byte of the first piece on
+	mem  []byte // the engine's buffer under buf, nil: none of its own
+	op   engine.Op
+}
+
+// reader is the work of one read. It is pooled.
+type reader struct {
+	off  uint32
+	buf  []byte // nil: keep what was read in the sources
+	list []source
+	sums []uint32 // sums of all sources
+	ops  []*engine.Op
+	wait sync.WaitGroup
+}
+
+var readers = sync.Pool{New: func() any { return new(reader) }}
+
+func (r *reader) recycle() {
+	for i := range r.list {
+		engine.Free(r.list[i].mem)
+	}
+	clear(r.list)
+	clear(r.ops)
+	r.list, r.sums, r.ops, r.buf = r.list[:0], r.sums[:0], r.ops[:0], nil
+	readers.Put(r)
+}
+
+// gather finds what [from, to) of b is made of and pins it. mu is held; it is given up
+// to wait for frames whose payload is being copied.
+func (s *Store) gather(b *body, from, to uint32, r *reader) {
+	l := s.index.all(b)
+	for i := search(l, from); i < len(l) && l[i].off < to; i++ {
+		if e := &l[i]; !e.zero() {
+			r.add(s, e, max(from, e.off), min(to, e.end()))
+		}
+	}
+	for i := range r.list {
+		for f := r.list[i].f; f != nil && f.filling > 0; {
+			s.wait()
+		}
+	}
+}
+
+// add takes the part [from, to) of e into the work and pins its bytes. mu is held.
+func (r *reader) add(s *Store, e *extent, from, to uint32) {
+	p, first := e.cut(from, to)
+	n := p.pieces()
+	at := len(r.sums)
+	r.sums = append(r.sums, s.index.sumsOf(e)[first:first+n]...)
+	g := s.segs[e.seg]
+	f := g.frameAt(e.pos)
+	if f != nil {
+		f.readers++
+	} else {
+		g.pins++
+	}
+	r.list = append(r.list, source{extent: p, g: g, f: f, sums: r.sums[at:]})
+}
+
+// letGo takes the pins off.
+func (s *Store) letGo(r *reader) {
+	s.mu.Lock()
+	for i := range r.list {
+		p := &r.list[i]
+		if p.f != nil {
+			p.f.readers--
+			p.f.release()
+			continue
+		}
+		p.g.pins--
+		if p.g.pins == 0 && p.g.state == segCleaning {
+			s.changed.Broadcast()
+		}
+	}
+	s.unlock()
+}
+
+// run reads all sources, checks them and fills buf.
+func (r *reader) run() error {
+	at := 0
+	for i := range r.list { // sums may have moved while the list grew
+		n := int(r.list[i].pieces())
+		r.list[i].sums = r.sums[at : at+n]
+		at += n
+	}
+	r.fetch()
+	next := r.off
+	for i := range r.list {
+		p := &r.list[i]
+		if p.op.Err != nil {
+			return p.op.Err
+		}
+		if bad := chunk.Verify(p.sums, p.off-p.pre(), p.buf); bad >= 0 {
+			return fmt.Errorf("segment %d: piece %d of the %d bytes at %d fails its checksum", p.seg, bad, len(p.buf), p.pos-p.pre())
+		}
+		if r.buf == nil {
+			continue
+		}
+		clear(r.buf[next-r.off : p.off-r.off])
+		if p.mem != nil || p.f != nil {
+			copy(r.buf[p.off-r.off:], p.buf[p.pre():p.pre()+p.len])
+		}
+		next = p.end()
+	}
+	if r.buf != nil {
+		clear(r.buf[next-r.off:])
+	}
+	return nil
+}
+
+// fetch brings the stored bytes of all sources into memory: straight into buf where all
+// is aligned, else into buffers of the engine.
+func (r *reader) fetch() {
+	for i := range r.list {
+		p := &r.list[i]
+		start, n := p.pos-p.pre(), p.pre()+p.len+p.post()
+		if p.f != nil {
+			p.buf = p.f.buf[start-p.f.off:][:n]
+			continue
+		}
+		skip := start % blockSize
+		span := (skip + n + blockSize - 1) &^ (blockSize - 1)
+		if r.buf != nil && skip == 0 && span == p.len {
+			p.buf = r.buf[p.off-r.off:][:n]
+		}
+		target := p.buf
+		if p.buf == nil || !engine.Aligned(p.buf) {
+			p.mem = engine.Alloc(int(span))
+			p.buf, target = p.mem[skip:skip+n], p.mem
+		}
+		p.op = engine.Op{Kind: engine.Read, Buf: target, Off: p.g.base + int64(start-skip)}
+	}
+	r.start()
+}
+
+// start runs the reads: a single one in this goroutine, several at once.
+func (r *reader) start() {
+	for i := range r.list {
+		if r.list[i].f == nil {
+			r.ops = append(r.ops, &r.list[i].op)
+		}
+	}
+	if len(r.ops) == 1 {
+		for i := range r.list {
+			if p := &r.list[i]; p.f == nil {
+				p.op.Err = p.g.file.ReadAt(p.op.Buf, p.op.Off)
+			}
+		}
+		return
+	}
+	r.wait.Add(len(r.ops))
+	for i := range r.list {
+		if p := &r.list[i]; p.f == nil {
+			p.op.Done = func(*engine.Op) { r.wait.Done() }
+			p.g.file.Submit(&p.op)
+		}
+	}
+	r.wait.Wait()
+}
+
+var zeroSum = chunk.Sum(make([]byte, blockSize))
+
+// appendSums appends the sums of buf: stored ones where a piece of buf is a stored
+// piece or a whole block of zeros, else computed ones.
+func (r *reader) appendSums(sums []uint32) []uint32 {
+	off, buf, i := r.off, r.buf, 0
+	sums = slices.Grow(sums, chunk.Pieces(off, uint32(len(buf))))
+	for len(buf) > 0 {
+		n := min(blockSize-off%blockSize, uint32(len(buf)))
+		for i < len(r.list) && r.list[i].end() <= off {
+			i++
+		}
+		if i < len(r.list) && r.list[i].off < off+n {
+			sums = append(sums, r.list[i].sumOf(off, buf[:n]))
+		} else if n == blockSize {
+			sums = append(sums, zeroSum)
+		} else {
+			sums = append(sums, chunk.Sum(buf[:n]))
+		}
+		off, buf = off+n, buf[n:]
+	}
+	return sums
+}
+
+// sumOf is the sum of the piece at off, which p has at least one byte of.
+func (p *source) sumOf(off uint32, piece []byte) uint32 {
+	n := uint32(len(piece))
+	start, end := p.off-p.pre(), p.end()+p.post()
+	k := off/blockSize - start/blockSize
+	pieceStart := max(start, off&^edgeMask)
+	pieceEnd := min(end, (off&^edgeMask)+blockSize)
+	if p.off <= off && p.end() >= off+n && pieceStart == off && pieceEnd == off+n {
+		return p.sums[k]
+	}
+	return chunk.Sum(piece)
+}
+
+// damaged announces that a chunk has bytes that cannot be trusted, once.
+func (s *Store) damaged(id chunk.ID, err error) {
+	s.stat.corrupt.Inc()
+	s.mu.Lock()
+	defer s.unlock()
+	r := s.index.find(id)
+	if r == nil || !r.alive() || r.flags&recDamaged != 0 {
+		return
+	}
+	r.flags |= recDamaged
+	s.log.Error("damaged chunk", "chunk", id, "disk", s.super.id.Disk, "error", err)
+	s.announce(Event{Kind: Damaged, Chunk: id, Err: err})
+}
+
+// Map lists the runs of data of a chunk in ascending order, neighbours joined. Errors:
+// status.NoChunk.
+func (s *Store) Map(id chunk.ID) ([]Range, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.index.find(id)
+	if r == nil || !r.alive() {
+		return nil, status.Errorf(status.NoChunk, "chunk %v", id)
+	}
+	var list []Range
+	for _, e := range s.index.all(&r.body) {
+		if e.zero() {
+			continue
+		}
+		if n := len(list); n > 0 && list[n-1].Off+list[n-1].Len == e.off {
+			list[n-1].Len += e.len
+		} else {
+			list = append(list, Range{e.off, e.len})
+		}
+	}
+	return list, nil
+}

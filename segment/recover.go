@@ -1,0 +1,389 @@
+package segment
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+)
+
+// recovery rebuilds what a store knows from what its disk holds. It runs before the
+// store is open, in one goroutine.
+//
+// A head's frames are numbered without gaps. Every header tells up to which number each
+// head was durable when it was written; the highest such number is the head's mark.
+// Frames up to the mark were durable: where one is missing in the middle of a segment
+// that is damage, and is announced. Of the frames beyond the mark none was
+// acknowledged; they count as far as they follow the mark without a gap and match
+// their checksums, and what comes after the first that does not is a torn tail and is
+// cut.
+type recovery struct {
+	s     *Store
+	found []*found
+	marks [heads]mark
+	keep  [heads]uint64 // last frame that counts
+	final map[chunk.ID]verdict
+	lost  uint64 // frames that were durable and cannot be read
+}
+
+// verdict is what the newest entry that says so lets count of a chunk's past.
+type verdict struct{ lsn, hide, base uint64 }
+
+func (s *Store) recover() error {
+	began := time.Now()
+	r := &recovery{s: s, final: make(map[chunk.ID]verdict)}
+	for _, g := range s.segs {
+		r.found = append(r.found, look(g, s.super.segment, s.super.id.Disk))
+	}
+	for _, step := range []func() error{r.mark, r.cut, r.repair, r.judge, r.replay} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	r.settle()
+	if len(s.segs) > 0 {
+		s.log.Info("segment store recovered", "disk", fmt.Sprintf("%016x", s.super.id.Disk), "chunks", s.index.count,
+			"segments", len(s.segs), "lost_frames", r.lost, "took", time.Since(began))
+	}
+	return nil
+}
+
+// mark finds how far each head is known to be durable.
+func (r *recovery) mark() error {
+	r.lookNext()
+	for _, fd := range r.found {
+		frames, err := r.framesOf(fd)
+		if err != nil {
+			return err
+		}
+		for _, list := range [][]*foundFrame{frames, fd.late} {
+			for _, f := range list {
+				for i, m := range f.durable {
+					if m.seq > r.marks[i].seq {
+						r.marks[i] = m
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// lookNext looks into the segments that the youngest seals name as the next ones, if
+// they seem to be free: the write of their first frame may have been lost.
+func (r *recovery) lookNext() {
+	var newest [heads]*trailer
+	for _, fd := range r.found {
+		if t := fd.sealed; t != nil && (newest[t.head] == nil || newest[t.head].last < t.last) {
+			newest[t.head] = t
+		}
+	}
+	for _, t := range newest {
+		if t == nil || uint64(t.next) >= uint64(len(r.found)) {
+			continue
+		}
+		fd := r.found[t.next]
+		if fd.sealed != nil || len(fd.frames)+len(fd.late) > 0 {
+			continue
+		}
+		w := newWindow(fd.g, r.s.super.segment)
+		fd.ahead(w, 0, nil, r.s.super.id.Disk)
+		w.free()
+		if len(fd.late) > 0 {
+			fd.blank, fd.fresh = false, false
+		}
+	}
+}
+
+// framesOf returns the frames of a segment, those of a sealed one from its seal.
+func (r *recovery) framesOf(fd *found) ([]*foundFrame, error) {
+	if fd.sealed == nil {
+		return fd.frames, nil
+	}
+	frames, err := loadBody(fd.g, fd.sealed)
+	if err != nil {
+		return nil, fmt.Errorf("%s: segment %d: seal: %w", fd.g.file.Name(), fd.g.n, err)
+	}
+	return frames, nil
+}
+
+// cut decides which frames count.
+func (r *recovery) cut() error {
+	for h := range heads {
+		if err := r.cutHead(uint8(h)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cutHead decides which frames of one head count, and drops the others from what was
+// found.
+func (r *recovery) cutHead(h uint8) error {
+	d := r.marks[h].seq
+	var open, tails []*found
+	for _, fd := range r.found {
+		switch {
+		case fd.sealed != nil && fd.sealed.head == h && fd.sealed.last > d:
+			frames, err := r.framesOf(fd)
+			if err != nil {
+				return err
+			}
+			fd.frames = frames
+			tails = append(tails, fd)
+		case fd.sealed == nil && fd.head() == h:
+			open = append(open, fd)
+			tails = append(tails, fd)
+		}
+	}
+	r.lookForLost(h, open)
+	var beyond []beyondMark
+	for _, fd := range tails {
+		for _, f := range fd.frames {
+			if f.seq > d {
+				beyond = append(beyond, beyondMark{fd, f})
+			}
+		}
+	}
+	slices.SortFunc(beyond, func(a, b beyondMark) int {
+		return cmp.Or(cmp.Compare(a.f.seq, b.f.seq), cmp.Compare(b.f.incarnation, a.f.incarnation))
+	})
+	keep := d
+	for _, b := range beyond {
+		if b.f.seq > keep+1 {
+			break
+		}
+		if b.f.seq == keep+1 && r.whole(b) {
+			keep++
+		}
+	}
+	r.keep[h] = keep
+	for _, fd := range tails {
+		r.trim(fd, keep)
+	}
+	return nil
+}
+
+type beyondMark struct {
+	fd *found
+	f  *foundFrame
+}
+
+// head is the head that an unsealed segment belongs to, or none.
+func (fd *found) head() uint8 {
+	switch {
+	case len(fd.frames) > 0:
+		return fd.frames[0].head
+	case len(fd.late) > 0:
+		return fd.late[0].head
+	}
+	return heads
+}
+
+// lookForLost finds frames of unsealed segments that were durable and are missing, and
+// takes those behind them back in.
+func (r *recovery) lookForLost(h uint8, open []*found) {
+	d := r.marks[h].seq
+	for _, fd := range open {
+		late := fd.late
+		fd.late = nil
+		var last uint64
+		if n := len(fd.frames); n > 0 {
+			last = fd.frames[n-1].seq
+		} else if len(late) > 0 {
+			last = max(late[0].seq, 2) - 2 // how many are missing is not known: at least one
+		}
+		if last >= d || r.elsewhere(h, fd, last+1) {
+			continue
+		}
+		switch {
+		case len(late) > 0 && late[0].seq <= d+1:
+			r.announceLost(fd, late[0].seq-last-1)
+			fd.frames = append(fd.frames, late...)
+		case len(fd.frames) > 0 && !fd.spoiled:
+			r.announceLost(fd, d-last)
+		}
+	}
+}
+
+// elsewhere tells whether another segment of a head has the frame that follows those
+// of fd.
+func (r *recovery) elsewhere(h uint8, fd *found, seq uint64) bool {
+	for _, o := range r.found {
+		switch {
+		case o == fd:
+		case o.sealed != nil:
+			if o.sealed.head == h && o.sealed.first <= seq && o.sealed.last >= seq {
+				return true
+			}
+		case len(o.frames) > 0:
+			if o.frames[0].head == h && o.frames[0].seq <= seq && o.frames[len(o.frames)-1].seq >= seq {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (r *recovery) announceLost(fd *found, n uint64) {
+	fd.spoiled = true // nothing more is written to it
+	if n == 0 {
+		return
+	}
+	r.lost += n
+	r.s.stat.lost.Add(int(n))
+	err := fmt.Errorf("%s: segment %d: %d frames that were durable cannot be read: %w", fd.g.file.Name(), fd.g.n, n,
+		cmp.Or(fd.stop, errors.New("no valid header")))
+	r.s.log.Error("part of the log is lost", "disk", fmt.Sprintf("%016x", r.s.super.id.Disk), "error", err)
+	r.s.announce(Event{Kind: Lost, Err: err})
+}
+
+// whole reads the payload of a frame and says whether all of it matches its sums.
+func (r *recovery) whole(b beyondMark) bool {
+	buf := engine.Alloc(int(b.f.size))
+	defer engine.Free(buf)
+	if err := b.fd.g.file.ReadAt(buf, b.fd.g.base+int64(b.f.off)); err != nil {
+		r.s.log.Warn("cannot read the end of the log", "error", err)
+		return false
+	}
+	if h, err := decodeHeader(buf); err != nil || h.sum != b.f.sum {
+		return false
+	}
+	return verifyPayload(buf, b.f) == nil
+}
+
+// verifyPayload checks the payload of a frame, whose bytes are all in buf.
+func verifyPayload(buf []byte, f *foundFrame) error {
+	return decodeEntries(f.bytes, &f.header, func(e *entry, sums []uint32) error {
+		if e.kind != kindData {
+			return nil
+		}
+		data := buf[e.pos-uint32(e.pre) : e.pos+e.len+uint32(e.post)]
+		if bad := chunk.Verify(sums, e.off-uint32(e.pre), data); bad >= 0 {
+			return fmt.Errorf("chunk %v: piece %d of %d bytes at %d fails its checksum", e.chunk, bad, e.len, e.off)
+		}
+		return nil
+	})
+}
+
+// trim drops the frames beyond keep, and those that another segment has too: they were
+// written again there.
+func (r *recovery) trim(fd *found, keep uint64) {
+	n := 0
+	for n < len(fd.frames) && fd.frames[n].seq <= keep && !r.again(fd, fd.frames[n]) {
+		n++
+	}
+	if n == len(fd.frames) {
+		if fd.sealed != nil {
+			fd.frames = nil
+		}
+		return
+	}
+	r.s.log.Info("torn end of the log cut", "segment", fd.g.n, "frames", len(fd.frames)-n)
+	fd.frames = fd.frames[:n]
+	if fd.sealed != nil {
+		fd.sealed, fd.spoiled = nil, true // its last block must go before anything is written
+	}
+}
+
+// again tells whether a frame was written anew in a segment opened later.
+func (r *recovery) again(fd *found, f *foundFrame) bool {
+	for _, o := range r.found {
+		if o == fd {
+			continue
+		}
+		if t := o.sealed; t != nil {
+			if t.head == f.head && t.incarnation > f.incarnation && t.first <= f.seq && t.last >= f.seq {
+				return true
+			}
+		} else if n := len(o.frames); n > 0 && o.frames[0].head == f.head {
+			if o.frames[0].incarnation > f.incarnation && o.frames[0].seq <= f.seq && o.frames[n-1].seq >= f.seq {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// repair brings the segments into a state from which the log can go on: torn seals are
+// removed or written again, emptied segments are marked as such. All of it is durable
+// before anything new is written, and a crash in between leaves what the next recovery
+// handles the same way.
+func (r *recovery) repair() error {
+	var newest [heads]*found
+	for _, fd := range r.found {
+		if n := len(fd.frames); fd.sealed == nil && n > 0 {
+			h := fd.frames[0].head
+			if newest[h] == nil || newest[h].last().seq < fd.last().seq {
+				newest[h] = fd
+			}
+		}
+	}
+	for _, fd := range r.found {
+		g := fd.g
+		var err error
+		switch {
+		case fd.sealed != nil:
+			g.adoptSeal(fd.sealed)
+		case len(fd.frames) > 0:
+			err = r.reopen(fd, newest[fd.frames[0].head] == fd)
+		case fd.blank:
+			g.state = segBlank
+		case fd.fresh:
+			g.state = segFree
+		default:
+			g.state = segFree
+			err = r.s.markFree(g)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i := range r.s.heads {
+		h := &r.s.heads[i]
+		h.seq = max(r.keep[i], r.marks[i].seq)
+		h.durable = mark{seq: h.seq, seg: r.marks[i].seg, end: r.marks[i].end}
+		if h.seg != nil {
+			h.durable.seg, h.durable.end = h.seg.n, h.seg.end
+		}
+	}
+	return nil
+}
+
+func (fd *found) last() *foundFrame { return fd.frames[len(fd.frames)-1] }
+
+// adoptSeal takes over what a seal says of its segment.
+func (g *segment) adoptSeal(t *trailer) {
+	g.state, g.head, g.incarnation, g.end = segSealed, t.head, t.incarnation, t.end
+	g.first, g.last, g.lsn, g.frames = t.first, t.last, t.lsn, t.frames
+}
+
+// reopen prepares a segment without a seal for going on: the newest of its head is
+// continued, another gets its seal.
+func (r *recovery) reopen(fd *found, newest bool) error {
+	s, g := r.s, fd.g
+	for _, f := range fd.frames {
+		g.note(&f.header, f.bytes)
+	}
+	g.head, g.incarnation, g.state = fd.frames[0].head, fd.last().incarnation, segOpen
+	h := &s.heads[g.head]
+	damaged := fd.spoiled || uint32(len(g.body)) > s.super.segment-g.end-2*blockSize
+	if newest && !damaged && s.room(g) > 0 && fd.last().seq == max(r.keep[g.head], r.marks[g.head].seq) {
+		// A new incarnation: what is torn behind the end can never count again.
+		g.incarnation = s.nextLSN()
+		h.seg = g
+		return nil
+	}
+	at := s.super.segment - blockSize - (uint32(len(g.body))+blockSize-1)&^(blockSize-1)
+	if at < g.end {
+		return fmt.Errorf("%s: segment %d: no room for its seal", g.file.Name(), g.n)
+	}
+	buf, _ := s.sealOf(g, noSegment)
+	defer engine.Free(buf)
+	g.state = segSealed
+	return engine.Do(g.file, engine.WriteSync, buf, g.base+int64(s.super.segment)-int64(len(buf)))
+}

@@ -1,0 +1,246 @@
+package segment
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+)
+
+// segState says what a segment is good for.
+type segState uint8
+
+const (
+	segBlank    segState = iota // may be written; its blocks never were
+	segFree                     // may be written, and was before
+	segPrepare                  // the preparer writes zeros to it
+	segOpen                     // the place where a head grows
+	segSealed                   // full, or left
+	segCleaning                 // the cleaner takes what is alive out of it
+	segBad                      // the disk failed to write to it, or damage keeps it from being emptied
+)
+
+func (s segState) String() string {
+	return [...]string{"blank", "free", "prepare", "open", "sealed", "cleaning", "bad"}[s]
+}
+
+// segment is one row of the segment table. Guarded by Store.mu; n, file and base are
+// constant.
+type segment struct {
+	n    uint32
+	file engine.File
+	base int64 // byte of the file where it starts
+
+	state       segState
+	head        uint8
+	reserve     bool   // was opened for what must always find room, not for data
+	incarnation uint64 // LSN drawn when writing to it began
+	end         uint32 // bytes filled by frames, also those not yet durable
+	previous    uint32 // sum of the last header
+	live        int64  // cost of its live extents in bytes
+	pins        int    // reads that rely on its contents
+	pending     int    // 1 while its seal is not durable
+	first, last uint64 // numbers of its first and last frame
+	lsn         uint64 // of its first entry
+	frames      uint32
+	body        []byte                // seal body so far; nil when sealed
+	set         map[chunk.ID]struct{} // chunks that it has entries of; nil when sealed
+	chunks      []chunk.ID            // the same, sorted; nil when open
+	flight      []*frame              // its frames that are not durable, in order
+}
+
+// note takes the finished header of the next frame into the books.
+func (g *segment) note(h *header, used []byte) {
+	if g.frames == 0 {
+		g.first, g.lsn = h.seq, h.lsn
+	}
+	g.frames++
+	g.last = h.seq
+	g.end = h.off + h.size
+	g.previous = h.sum
+	g.body = le.AppendUint32(g.body, uint32(len(used)))
+	g.body = append(g.body, used...)
+}
+
+// landed takes a durable frame out of what is in flight.
+func (g *segment) landed(f *frame) {
+	if f.seal {
+		g.pending = 0
+		return
+	}
+	if i := slices.Index(g.flight, f); i >= 0 {
+		g.flight = slices.Delete(g.flight, i, i+1)
+	}
+}
+
+// frameAt returns the frame that is not yet durable and holds a byte of the segment.
+func (g *segment) frameAt(pos uint32) *frame {
+	for _, f := range g.flight {
+		if pos >= f.off && pos-f.off < f.size {
+			return f
+		}
+	}
+	return nil
+}
+
+// sealSize is what the seal takes if another header is added, in bytes.
+func (g *segment) sealSize() uint32 {
+	return (uint32(len(g.body))+4+headerSize+blockSize-1)&^(blockSize-1) + blockSize
+}
+
+// room is what a frame may take that starts at the end of g, in bytes.
+func (s *Store) room(g *segment) uint32 {
+	if used := g.end + g.sealSize(); used < s.super.segment {
+		return min(s.super.segment-used, s.frameMax)
+	}
+	return 0
+}
+
+// start makes g the place where h grows. mu is held.
+func (s *Store) start(g *segment, h *head) {
+	g.state, g.head = segOpen, h.n
+	g.incarnation = s.nextLSN()
+	g.end, g.previous, g.frames, g.first, g.last, g.lsn, g.live = 0, 0, 0, 0, 0, 0, 0
+	g.body, g.chunks = nil, nil
+	g.set = make(map[chunk.ID]struct{})
+	h.seg = g
+}
+
+// sealOf builds the seal of a segment. It lies at the end of the segment.
+func (s *Store) sealOf(g *segment, next uint32) (buf []byte, at uint32) {
+	body := (uint32(len(g.body)) + blockSize - 1) &^ (blockSize - 1)
+	at = s.super.segment - blockSize - body
+	buf = engine.Alloc(int(body + blockSize))
+	clear(buf)
+	copy(buf, g.body)
+	t := trailer{head: g.head, disk: s.super.id.Disk, seg: g.n, end: g.end, incarnation: g.incarnation, first: g.first, last: g.last,
+		lsn: g.lsn, frames: g.frames, body: at, bodySize: uint32(len(g.body)), bodySum: chunk.Sum(g.body), next: next, time: time.Now().UnixNano()}
+	t.put(buf[body:])
+	return buf, at
+}
+
+// seal ends an open segment: its seal goes out behind its last frame. mu is held.
+func (s *Store) seal(g *segment, next uint32) {
+	buf, at := s.sealOf(g, next)
+	g.chunks = make([]chunk.ID, 0, len(g.set))
+	for id := range g.set {
+		g.chunks = append(g.chunks, id)
+	}
+	slices.Sort(g.chunks)
+	g.state, g.set, g.body, g.pending = segSealed, nil, nil, 1
+	h := &s.heads[g.head]
+	f := &frame{store: s, head: h, seg: g, buf: buf, off: at, size: uint32(len(buf)), seal: true, closed: true}
+	h.flight = append(h.flight, f)
+	s.launch(f)
+}
+
+// floor says how many free segments an opening must leave for those who come before:
+// the cleaner always finds one, then what frees space or changes no data, then data.
+func floor(h *head, urgent bool) int {
+	switch {
+	case h.n == headClean:
+		return 0
+	case urgent:
+		return 1
+	}
+	return dataFloor
+}
+
+// roll moves a head on to a free segment and seals the one it leaves. It reports
+// whether there was one. mu is held and the head has no open frame.
+func (s *Store) roll(h *head, urgent bool) bool {
+	if s.freeSegments() <= floor(h, urgent) {
+		s.wakeKeeper()
+		return false
+	}
+	g := s.pick(h)
+	if g == nil {
+		s.wakeKeeper() // there is room for more segments, they are not made yet
+		return false
+	}
+	if old := h.seg; old != nil {
+		if old.frames > 0 {
+			s.seal(old, g.n)
+		} else {
+			s.putBack(old)
+		}
+	}
+	s.start(g, h)
+	g.reserve = s.freeSegments() < dataFloor
+	if s.freeSegments() < s.lowWater() {
+		s.wakeKeeper()
+	}
+	s.wakePreparer()
+	return true
+}
+
+// pick takes a segment to write to off the free ones: written before for what is synced
+// frame by frame, new ones for streams. mu is held.
+func (s *Store) pick(h *head) *segment {
+	want, other := &s.written, &s.blank
+	if h.n == headBulk {
+		want, other = other, want
+	}
+	for _, l := range []*[]*segment{want, other} {
+		if n := len(*l); n > 0 {
+			g := (*l)[n-1]
+			*l = (*l)[:n-1]
+			return g
+		}
+	}
+	return nil
+}
+
+// putBack returns a segment without frames to the free ones. mu is held.
+func (s *Store) putBack(g *segment) {
+	for id := range g.set {
+		s.unmention(g, id)
+	}
+	g.set, g.body, g.chunks, g.flight = nil, nil, nil, nil
+	g.state = segFree
+	s.written = append(s.written, g)
+}
+
+// unmention takes back that a segment has entries of a chunk, and forgets a chunk that
+// the log has no word of any more. mu is held.
+func (s *Store) unmention(g *segment, id chunk.ID) {
+	r := s.index.find(id)
+	if r == nil || r.refs == 0 {
+		panic(fmt.Sprintf("BUG: segment %d has entries of chunk %v, which has no record", g.n, id))
+	}
+	r.refs--
+	if r.refs == 0 && !r.alive() {
+		s.index.forget(r)
+	}
+}
+
+// freeSegments is how many segments can be opened, also those not yet made. mu is held.
+func (s *Store) freeSegments() int {
+	return len(s.written) + len(s.blank) + s.preparing + max(0, s.maxSegments-len(s.segs))
+}
+
+// containerName is the file of container n.
+func containerName(n uint32) string { return fmt.Sprintf("segments-%05d", n) }
+
+// containerNumber is the number of a container's file.
+func containerNumber(name string) (uint32, bool) {
+	digits, ok := strings.CutPrefix(name, "segments-")
+	n, err := strconv.ParseUint(digits, 10, 32)
+	return uint32(n), ok && err == nil && containerName(uint32(n)) == name
+}
+
+// addContainer takes the segments of a container into the table. mu is held, or the
+// store is not yet open.
+func (s *Store) addContainer(f engine.File) []*segment {
+	first := len(s.segs)
+	for i := range int(s.super.perFile) {
+		g := &segment{n: uint32(first + i), file: f, base: int64(i) * int64(s.super.segment)}
+		s.segs = append(s.segs, g)
+	}
+	s.files = append(s.files, f)
+	return s.segs[first:]
+}

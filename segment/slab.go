@@ -1,0 +1,104 @@
+package segment
+
+import "math/bits"
+
+// slab hands out runs of T by number instead of by pointer. T must hold no pointers:
+// then the garbage collector never looks into the pages, whatever their number.
+// Freed runs are kept for runs of the same class.
+type slab[T any] struct {
+	pages [][]T
+	used  uint32 // elements of the last common page that are given away
+	last  uint32 // number of that page
+	open  bool   // there is such a page
+	free  [slabClasses][]uint32
+	live  uint64 // elements in use, rounded up to classes
+}
+
+const (
+	slabPage    = 1 << 16 // elements of a common page; a longer run has its own page
+	slabClasses = 4 * 32
+)
+
+// slabClass returns the class of runs of n elements and their length: four classes
+// for each doubling, so that at most a fifth of a run is idle.
+func slabClass(n uint32) (class int, size uint32) {
+	if n <= 4 {
+		return int(n), n
+	}
+	shift := bits.Len32(n-1) - 3
+	steps := (n-1)>>shift + 1 // 5..8
+	return shift*4 + int(steps), steps << shift
+}
+
+// alloc returns a run of at least n elements, n > 0. Its contents are undefined.
+func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
+	class, size := slabClass(n)
+	s.live += uint64(size)
+	if l := s.free[class]; len(l) > 0 {
+		s.free[class] = l[:len(l)-1]
+		return l[len(l)-1], size
+	}
+	if size > slabPage {
+		s.pages = append(s.pages, make([]T, size))
+		return uint32(len(s.pages)-1) * slabPage, size
+	}
+	if !s.open || s.used+size > slabPage {
+		s.retire()
+		s.pages = append(s.pages, make([]T, slabPage))
+		s.last, s.used, s.open = uint32(len(s.pages)-1), 0, true
+	}
+	ref = s.last*slabPage + s.used
+	s.used += size
+	return ref, size
+}
+
+// retire makes free runs of what is left of the last common page.
+func (s *slab[T]) retire() {
+	for s.open && s.used < slabPage {
+		left := slabPage - s.used
+		class, size := slabClass(left)
+		for size > left { // the class below is the longest that fits
+			class--
+			size = classSize(class)
+		}
+		s.free[class] = append(s.free[class], s.last*slabPage+s.used)
+		s.used += size
+	}
+}
+
+// classSize is the length of the runs of a class.
+func classSize(class int) uint32 {
+	if class <= 4 {
+		return uint32(class)
+	}
+	return uint32((class-1)%4+5) << ((class - 5) / 4)
+}
+
+// at returns the first n elements of a run.
+func (s *slab[T]) at(ref, n uint32) []T {
+	if n == 0 {
+		return nil
+	}
+	p := s.pages[ref/slabPage]
+	i := ref % slabPage
+	return p[i : i+n : i+n]
+}
+
+// release takes back a run that alloc made for n elements, or for a number of the same class.
+func (s *slab[T]) release(ref, n uint32) {
+	if n == 0 {
+		return
+	}
+	class, size := slabClass(n)
+	s.live -= uint64(size)
+	s.free[class] = append(s.free[class], ref)
+}
+
+// elements is the memory of all pages, in elements.
+func (s *slab[T]) elements() uint64 {
+	var n uint64
+	for _, p := range s.pages {
+		n += uint64(len(p))
+	}
+	return n
+}

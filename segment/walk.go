@@ -1,0 +1,212 @@
+package segment
+
+import (
+	"fmt"
+
+	"github.com/varvefs/varve/engine"
+)
+
+// foundFrame is a frame that a walk has found.
+type foundFrame struct {
+	header
+	bytes []byte // used part of its header block
+}
+
+// found is what a segment looks like on disk.
+type found struct {
+	g       *segment
+	blank   bool          // nothing was ever written to it
+	emptied uint64        // LSN of its free mark, 0: none
+	fresh   bool          // both free marks are in place
+	sealed  *trailer      // it has a valid seal
+	spoiled bool          // its last block is neither blank nor valid
+	frames  []*foundFrame // of a segment without a valid seal
+	late    []*foundFrame // frames behind the place where the walk ended
+	stop    error         // why the walk ended
+}
+
+// window reads a segment forward with few large reads.
+type window struct {
+	g    *segment
+	size uint32 // of the segment
+	buf  []byte
+	at   uint32 // place of buf in the segment
+	have uint32 // bytes in buf
+}
+
+const windowSize = 1 << 20
+
+func newWindow(g *segment, size uint32) *window {
+	return &window{g: g, size: size, buf: engine.Alloc(int(min(windowSize, size)))}
+}
+
+func (w *window) free() { engine.Free(w.buf) }
+
+// block returns the block at off. It is good until the next call.
+func (w *window) block(off uint32) ([]byte, error) {
+	if off < w.at || off+blockSize > w.at+w.have {
+		n := min(uint32(len(w.buf)), w.size-off)
+		if err := w.g.file.ReadAt(w.buf[:n], w.g.base+int64(off)); err != nil {
+			w.have = 0
+			if err := w.g.file.ReadAt(w.buf[:blockSize], w.g.base+int64(off)); err != nil {
+				return nil, err
+			}
+			n = blockSize
+		}
+		w.at, w.have = off, n
+	}
+	return w.buf[off-w.at:][:blockSize], nil
+}
+
+// headerAt reads the header at off and checks that it belongs there.
+func (w *window) headerAt(off uint32, disk uint64) (*foundFrame, error) {
+	b, err := w.block(off)
+	if err != nil {
+		return nil, err
+	}
+	h, err := decodeHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case h.disk != disk:
+		return nil, fmt.Errorf("frame of disk %016x", h.disk)
+	case h.seg != w.g.n || h.off != off:
+		return nil, fmt.Errorf("frame that belongs to %d in segment %d", h.off, h.seg)
+	case uint64(off)+uint64(h.size) > uint64(w.size)-blockSize:
+		return nil, fmt.Errorf("frame of %d bytes, the segment ends before", h.size)
+	}
+	if err := decodeEntries(b, &h, func(*entry, []uint32) error { return nil }); err != nil {
+		return nil, err
+	}
+	return &foundFrame{h, append([]byte(nil), b[:h.used]...)}, nil
+}
+
+// look finds out what a segment holds: first its two ends, then, unless it is free or
+// sealed, its frames.
+func look(g *segment, size uint32, disk uint64) *found {
+	fd := &found{g: g}
+	w := newWindow(g, size)
+	defer w.free()
+	fd.lookEnd(w, disk)
+	b, err := w.block(0)
+	if err == nil {
+		var m free
+		if m, err = decodeFree(b); err == nil && m.disk == disk && m.seg == g.n {
+			fd.fresh = fd.sealed == nil && fd.emptied == m.lsn
+			fd.emptied, fd.sealed = m.lsn, nil
+			return fd
+		}
+		if blank(b) && fd.sealed == nil && fd.emptied == 0 && !fd.spoiled {
+			fd.blank = true
+			return fd
+		}
+	}
+	if first, err := w.headerAt(0, disk); err == nil && first.incarnation < fd.emptied {
+		return fd // emptying it was cut short
+	} else if t := fd.sealed; t != nil && (err != nil || first.lsn == t.lsn) {
+		return fd
+	}
+	fd.sealed = nil
+	fd.walk(w, disk)
+	return fd
+}
+
+// lookEnd reads the last block.
+func (fd *found) lookEnd(w *window, disk uint64) {
+	b, err := w.block(w.size - blockSize)
+	if err != nil {
+		fd.spoiled = true
+		return
+	}
+	if m, err := decodeFree(b); err == nil && m.disk == disk && m.seg == fd.g.n {
+		fd.emptied = m.lsn
+		return
+	}
+	t, err := decodeTrailer(b, w.size)
+	if err == nil && t.disk == disk && t.seg == fd.g.n {
+		if _, err = loadBody(fd.g, &t); err == nil {
+			fd.sealed = &t
+			return
+		}
+	}
+	fd.spoiled = err != errBlank
+}
+
+// loadBody reads and checks the body of a seal.
+func loadBody(g *segment, t *trailer) ([]*foundFrame, error) {
+	buf := engine.Alloc(int(t.bodySize))
+	defer engine.Free(buf)
+	if err := g.file.ReadAt(buf, g.base+int64(t.body)); err != nil {
+		return nil, err
+	}
+	frames := make([]*foundFrame, 0, t.frames)
+	err := decodeBody(append([]byte(nil), buf[:t.bodySize]...), t, func(h *header, used []byte) error {
+		if h.seg != g.n || h.disk != t.disk || h.off+h.size > t.end {
+			return fmt.Errorf("segment %d: its seal lists a frame of segment %d at %d", g.n, h.seg, h.off)
+		}
+		frames = append(frames, &foundFrame{*h, used})
+		return decodeEntries(used, h, func(*entry, []uint32) error { return nil })
+	})
+	return frames, err
+}
+
+// walk follows the frames from the start of the segment to the first place where none
+// that continues them is found, and then looks ahead for frames that were written
+// behind it: they tell a torn end from damage in the middle.
+func (fd *found) walk(w *window, disk uint64) {
+	off := uint32(0)
+	var last *foundFrame
+	for off+headerSize < w.size {
+		f, err := w.headerAt(off, disk)
+		if err == nil {
+			err = follows(last, f, fd.emptied)
+		}
+		if err != nil {
+			fd.stop = err
+			break
+		}
+		fd.frames = append(fd.frames, f)
+		last, off = f, off+f.size
+	}
+	fd.ahead(w, off, last, disk)
+}
+
+// follows says why f cannot be the frame behind last (nil: the first one).
+func follows(last, f *foundFrame, emptied uint64) error {
+	switch {
+	case f.incarnation <= emptied:
+		return fmt.Errorf("frame from before the segment was emptied")
+	case last == nil:
+		if f.off == 0 && f.previous != 0 {
+			return fmt.Errorf("first frame says that it follows another")
+		}
+		return nil
+	case f.incarnation < last.incarnation || f.seq <= last.seq || f.lsn <= last.lsn || f.head != last.head:
+		return fmt.Errorf("frame from before")
+	case f.previous != last.sum:
+		return fmt.Errorf("frame that follows another one than that before it")
+	}
+	return nil
+}
+
+// ahead collects the frames behind off that are younger than last. It gives up when
+// more than what can be in flight holds none.
+func (fd *found) ahead(w *window, off uint32, last *foundFrame, disk uint64) {
+	reach := uint32((maxFlight + 2) * (headerSize + 1<<20 + blockSize))
+	var newest uint64
+	for end := off + reach; off < end && off+headerSize < w.size; {
+		f, err := w.headerAt(off, disk)
+		if err != nil || f.incarnation <= fd.emptied || f.incarnation < newest ||
+			last != nil && (f.incarnation < last.incarnation || f.seq <= last.seq || f.head != last.head) {
+			off += blockSize
+			continue
+		}
+		if f.incarnation > newest {
+			newest, fd.late = f.incarnation, nil // before were leftovers of an older life of the segment
+		}
+		fd.late = append(fd.late, f)
+		off += f.size
+		end = off + reach
+	}
+}

@@ -1,0 +1,365 @@
+package segment
+
+import (
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/status"
+)
+
+// What a Write does. The numbers are those of package wire.
+const (
+	WriteData = iota // store Data at Off
+	WriteZero        // bytes Off..Off+Len read as zeros
+	WriteTrim        // bytes from Off to the end of the chunk read as zeros
+)
+
+const (
+	bulkSize = 256 << 10 // bytes of a Write that goes to the bulk head
+	copyHeld = 32 << 10  // bytes that are copied with mu held; more is copied without
+)
+
+// Write is one change of the bytes of one chunk.
+type Write struct {
+	Chunk   chunk.ID
+	Version chunk.Version // of the chunk from now on; not lower than it is
+	What    uint8
+	Create  bool // make the chunk if it does not exist
+	Off     uint32
+	Len     uint32 // bytes; for WriteData len(Data), for WriteTrim not used
+	Data    []byte
+	Sums    []uint32 // chunk.AppendSums of Data, checked; nil: computed here
+}
+
+// Write accepts a change: when it returns, the change has its place in the order of
+// the chunk's changes, Read sees it, and Data has been taken over. It is durable when
+// the Ticket says so. Write waits while the log has no room or too much is in flight.
+//
+// Errors: status.NoChunk without Create, status.StaleVersion if the chunk has a higher
+// version, status.Corrupt if Sums do not match Data, status.Invalid outside of the
+// chunk, status.NoSpace, status.DiskFailed, status.Closed. Zeros and trims are not
+// refused for lack of space.
+func (s *Store) Write(w Write) (Ticket, error) {
+	switch w.What {
+	case WriteData:
+		w.Len = uint32(len(w.Data))
+	case WriteTrim:
+		if w.Off < chunk.Size {
+			w.Len = chunk.Size - w.Off
+		}
+	case WriteZero:
+	default:
+		return Ticket{}, status.Errorf(status.Invalid, "chunk %v: kind of write %d", w.Chunk, w.What)
+	}
+	if len(w.Data) > chunk.Size || uint64(w.Off)+uint64(w.Len) > chunk.Size || w.Len == 0 && w.What != WriteTrim {
+		return Ticket{}, status.Errorf(status.Invalid, "chunk %v: write of %d bytes at %d", w.Chunk, w.Len, w.Off)
+	}
+	if w.What == WriteData {
+		sums, ok := sumsFor(w.Off, w.Data, w.Sums)
+		if !ok {
+			return Ticket{}, status.Errorf(status.Corrupt, "chunk %v: data of the write at %d", w.Chunk, w.Off)
+		}
+		w.Sums = sums
+	}
+	s.mu.Lock()
+	f, err := s.write(&w)
+	s.unlock()
+	return Ticket{f}, err
+}
+
+// write does the work of Write. mu is held; it is given up for large copies.
+func (s *Store) write(w *Write) (*frame, error) {
+	if err := s.admit(w); err != nil {
+		return nil, err
+	}
+	if w.What != WriteData {
+		return s.writeZero(w)
+	}
+	p := part{chunk: w.Chunk, off: w.Off, data: w.Data, sums: w.Sums, bulk: w.Len >= bulkSize}
+	first := true
+	return s.writeParts(&p, func(e *entry) error {
+		r := s.index.find(w.Chunk) // looked up for each part: mu may have been given up
+		if err := s.fits(r, w); err != nil {
+			return err
+		}
+		r = s.index.make(w.Chunk)
+		e.version, e.writes = w.Version, 1
+		if r.alive() && r.version == w.Version {
+			e.writes = r.writes
+			if first {
+				e.writes++
+			}
+		}
+		first = false
+		return nil
+	})
+}
+
+// part is what is left of a data write.
+type part struct {
+	chunk chunk.ID
+	imp   *Import
+	off   uint32
+	data  []byte
+	sums  []uint32
+	bulk  bool
+}
+
+// writeParts logs p in entries of at most partMax bytes. fill completes each entry when
+// its place is known; if it fails, the rest is not written. It returns the last frame.
+// mu is held; it is given up for large copies.
+func (s *Store) writeParts(p *part, fill func(*entry) error) (*frame, error) {
+	var last *frame
+	for len(p.data) > 0 {
+		n := min(s.partMax-p.off%blockSize, uint32(len(p.data)))
+		pieces := chunk.Pieces(p.off, n)
+		f, pos, err := s.reserve(p.chunk, p.bulk, false, p.off, n, pieces)
+		if err != nil {
+			return last, err
+		}
+		e := entry{kind: kindData, chunk: p.chunk, lsn: s.nextLSN(), off: p.off, len: n, pos: pos}
+		if p.imp != nil {
+			e.imp = p.imp.number
+		}
+		if err := fill(&e); err != nil {
+			f.undo(pos, n, pieces)
+			return last, err
+		}
+		s.log1(f, &e, p.sums[:pieces])
+		s.copyIn(f, pos, p.data[:n])
+		last = f
+		p.off, p.data, p.sums = p.off+n, p.data[n:], p.sums[pieces:]
+	}
+	return last, nil
+}
+
+// copyIn copies payload into the place that was reserved for it and lets the frame
+// leave when it should. mu is held; it is given up for a large copy.
+func (s *Store) copyIn(f *frame, pos uint32, data []byte) {
+	if len(data) <= copyHeld {
+		copy(f.buf[pos:], data)
+		s.pump(f.head)
+		return
+	}
+	f.filling++
+	s.pump(f.head)
+	s.unlock()
+	copy(f.buf[pos:], data)
+	s.mu.Lock()
+	s.filled(f)
+}
+
+// writeZero logs zeros. mu is held.
+func (s *Store) writeZero(w *Write) (*frame, error) {
+	f, _, err := s.reserve(w.Chunk, false, true, 0, 0, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.fits(s.index.find(w.Chunk), w); err != nil {
+		f.undo(0, 0, 0)
+		return nil, err
+	}
+	r := s.index.make(w.Chunk)
+	e := entry{kind: kindZero, chunk: w.Chunk, lsn: s.nextLSN(), off: w.Off, len: w.Len, version: w.Version, writes: 1}
+	if w.Len == 0 { // a trim at the very end
+		e.off, e.len = chunk.Size-1, 1
+		e.kind = kindState
+		e.hide, e.base = r.hide, r.base
+	}
+	if r.alive() && r.version == w.Version {
+		e.writes = r.writes + 1
+	}
+	s.log1(f, &e, nil)
+	s.pump(f.head)
+	return f, nil
+}
+
+// fits refuses a write that the chunk as it is does not take. mu is held.
+func (s *Store) fits(r *record, w *Write) error {
+	if r == nil || !r.alive() {
+		if !w.Create {
+			return status.Errorf(status.NoChunk, "chunk %v", w.Chunk)
+		}
+		return nil
+	}
+	if r.version > w.Version {
+		return status.Errorf(status.StaleVersion, "chunk %v has version %d, the write is for %d", w.Chunk, r.version, w.Version)
+	}
+	return nil
+}
+
+// admit refuses what cannot be taken whatever happens next. mu is held.
+func (s *Store) admit(w *Write) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.fits(s.index.find(w.Chunk), w); err != nil {
+		return err
+	}
+	if w.What == WriteData {
+		return s.spaceFor(w.Off, w.Len)
+	}
+	return nil
+}
+
+// usable says why the store takes no changes, if it does not. mu is held.
+func (s *Store) usable() error {
+	if s.closing {
+		return status.Errorf(status.Closed, "segment store")
+	}
+	return s.failed
+}
+
+// spaceFor refuses data that would fill the disk beyond what can be cleaned. mu is held.
+func (s *Store) spaceFor(off, n uint32) error {
+	e := extent{off: off, len: n}
+	if s.index.live+e.cost() > s.capacity() {
+		return status.Errorf(status.NoSpace, "disk %016x: %d bytes in use", s.super.id.Disk, s.index.live)
+	}
+	return nil
+}
+
+// reserve finds a place for an entry of a chunk, with n bytes of payload that start at
+// off in the chunk, in the frame that is open or in a new one. Entries of a chunk stay
+// in one head while the last of them is not durable. urgent entries may use the
+// reserve. The place must be used by log1 or given back by undo before mu is given up.
+// mu is held; reserve gives it up to wait for room.
+func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces int) (*frame, uint32, error) {
+	h := &s.heads[headSmall]
+	if bulk {
+		h = &s.heads[headBulk]
+	}
+	for {
+		if err := s.usable(); err != nil {
+			return nil, 0, err
+		}
+		h := s.headOf(id, h)
+		f, pos, ok := s.tryReserve(h, urgent, off, n, pieces)
+		if ok {
+			return f, pos, nil
+		}
+		if s.stuck && !urgent {
+			return nil, 0, status.Errorf(status.NoSpace, "disk %016x: nothing left to clean", s.super.id.Disk)
+		}
+		s.wait()
+	}
+}
+
+// headOf returns the head where an entry of a chunk must go, h if it is free to choose.
+// mu is held.
+func (s *Store) headOf(id chunk.ID, h *head) *head {
+	if r := s.index.find(id); r != nil && r.seq > s.heads[r.head].durable.seq {
+		return &s.heads[r.head]
+	}
+	return h
+}
+
+// tryReserve is reserve without waiting, for a given head. mu is held.
+func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*frame, uint32, bool) {
+	for {
+		if h.seg != nil && h.seg.reserve && !urgent && h.n != headClean {
+			if s.freeSegments() < dataFloor {
+				s.wakeKeeper()
+				return nil, 0, false
+			}
+			h.seg.reserve = false
+		}
+		if f := h.open; f != nil {
+			if pos, ok := f.place(off, n, pieces, len(h.flight) == 0); ok {
+				return f, pos, true
+			}
+			if len(h.flight) >= maxFlight {
+				return nil, 0, false
+			}
+			s.close(h)
+			continue
+		}
+		if len(h.flight) >= maxFlight {
+			return nil, 0, false
+		}
+		need := headerSize + n + blockSize
+		if n <= inlineFew {
+			need = headerSize
+		}
+		if h.seg == nil || s.room(h.seg) < need {
+			if !s.roll(h, urgent) {
+				return nil, 0, false
+			}
+			continue
+		}
+		s.newFrame(h, s.room(h.seg))
+	}
+}
+
+// undo gives back the header room of a reservation; the payload's place stays as a gap.
+func (f *frame) undo(pos, n uint32, pieces int) {
+	clear(f.buf[pos : pos+n])
+	f.used -= uint32(entrySize + 4*pieces)
+	if f.count == 0 { // an open frame is never empty
+		s := f.store
+		f.head.open = nil
+		f.finished = true
+		f.seg.landed(f)
+		f.release()
+		s.changed.Broadcast()
+	}
+}
+
+// log1 writes an entry into the place that was reserved for it and changes the index
+// accordingly. mu is held.
+func (s *Store) log1(f *frame, e *entry, sums []uint32) {
+	f.add(e, sums)
+	r := s.index.make(e.chunk)
+	r.head, r.seq = f.head.n, f.head.seq+1
+	if s.stuck && e.kind != kindData {
+		s.stuck = false
+	}
+	s.apply(r, e, f.seg, f.off+e.pos, sums)
+}
+
+// apply changes the index as an entry of segment g says, whose payload starts at byte
+// pos of g. mu is held.
+func (s *Store) apply(r *record, e *entry, g *segment, pos uint32, sums []uint32) {
+	s.mention(g, r)
+	b := &r.body
+	if e.imp != 0 && e.imp != r.base {
+		imp := s.imports[e.imp]
+		if imp == nil {
+			return // never committed, or given up
+		}
+		b = &imp.body
+	}
+	switch e.kind {
+	case kindData:
+		s.index.put(b, extent{off: e.off, len: e.len, seg: g.n, pos: pos, edge: uint32(e.pre) | uint32(e.post)<<12}, sums)
+	case kindZero:
+		s.index.zero(b, e.off, e.off+e.len, g.n, pos)
+	case kindState:
+		r.hide, r.base = e.hide, e.base
+		if r.hide != 0 || r.base != 0 {
+			r.state = g.n
+		}
+	case kindDelete:
+		s.index.clear(b)
+		s.setAlive(r, false)
+		*r = record{id: r.id, hide: e.lsn, seq: r.seq, head: r.head, refs: r.refs, state: g.n, attest: noSegment, flags: recDead}
+		return
+	}
+	if b == &r.body {
+		r.length = s.index.length(b)
+	}
+	if e.imp == 0 && e.flags&flagMoved == 0 {
+		s.setAlive(r, true)
+		r.version, r.writes, r.attest = e.version, e.writes, g.n
+	}
+}
+
+// setAlive makes a chunk exist or not. mu is held.
+func (s *Store) setAlive(r *record, alive bool) {
+	switch {
+	case alive && !r.alive():
+		s.index.count++
+		r.flags = r.flags&^recDead | recAlive
+	case !alive && r.alive():
+		s.index.count--
+		r.flags &^= recAlive
+	}
+}
