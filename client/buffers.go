@@ -1,0 +1,122 @@
+package client
+
+import (
+	"context"
+	"math/bits"
+	"sync"
+)
+
+// blockSize is the most that one write to a chunkserver carries, in bytes.
+// Extents never cross a multiple of it.
+const blockSize = 1 << 20
+
+// Buffers come in classes of 4 KiB, 16 KiB, ... 1 MiB.
+const (
+	smallestBuffer = 4 << 10
+	bufferClasses  = 5
+)
+
+var bufferPools [bufferClasses]sync.Pool
+
+// buffer is memory of unwritten data. Extents that were split share it; the
+// count of sharers is guarded by the mutex of the node that the data is of.
+type buffer struct {
+	b      []byte
+	class  int
+	users  int
+	budget *budget
+}
+
+// newBuffer returns a buffer of at least n bytes, n <= blockSize, for one user.
+func (b *budget) newBuffer(n int) *buffer {
+	class := 0
+	if n > smallestBuffer {
+		class = (bits.Len(uint(n-1)) - 12 + 1) / 2
+	}
+	buf, _ := bufferPools[class].Get().(*buffer)
+	if buf == nil {
+		buf = &buffer{b: make([]byte, smallestBuffer<<(2*class)), class: class}
+	}
+	buf.users, buf.budget = 1, b
+	b.add(int64(len(buf.b)))
+	return buf
+}
+
+// release ends the use by one extent.
+func (b *buffer) release() {
+	b.users--
+	if b.users > 0 {
+		return
+	}
+	if b.users < 0 {
+		panic("BUG: a buffer is released twice")
+	}
+	b.budget.add(-int64(len(b.b)))
+	b.budget = nil
+	bufferPools[b.class].Put(b)
+}
+
+// budget bounds the memory of data that is not yet durable. It is a gate, not
+// a limit to the byte: who passes may exceed it by what he writes.
+type budget struct {
+	limit    int64
+	pressure chan struct{} // one element: somebody wants memory
+
+	mu   sync.Mutex
+	used int64
+	free chan struct{} // closed when memory comes free while somebody waits
+}
+
+func newBudget(limit int64) *budget {
+	return &budget{limit: limit, pressure: make(chan struct{}, 1)}
+}
+
+func (b *budget) add(n int64) {
+	b.mu.Lock()
+	b.used += n
+	if b.used < b.limit && b.free != nil {
+		close(b.free)
+		b.free = nil
+	}
+	tight := n > 0 && b.used > b.limit/2
+	b.mu.Unlock()
+	if tight {
+		b.press()
+	}
+}
+
+func (b *budget) press() {
+	select {
+	case b.pressure <- struct{}{}:
+	default:
+	}
+}
+
+// inUse is the memory in use, in bytes.
+func (b *budget) inUse() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
+
+// wait returns when there is memory. The caller holds no lock and no use of a right.
+func (b *budget) wait(ctx context.Context) error {
+	for {
+		b.mu.Lock()
+		if b.used < b.limit {
+			b.mu.Unlock()
+			return nil
+		}
+		if b.free == nil {
+			b.free = make(chan struct{})
+		}
+		free := b.free
+		b.mu.Unlock()
+		b.press()
+		select {
+		case <-free:
+		case <-ctx.Done():
+			return ctxError(ctx)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package client
+
+import (
+	"sync"
+
+	"github.com/varvefs/varve/link"
+)
+
+// cache holds blocks of files that were read ahead. A block is good as long as
+// R is held and nothing in it was written: dropR, write and truncate drop it.
+// No block is made where unwritten data lies, so that none can miss it later.
+type cache struct {
+	limit int64
+
+	mu     sync.Mutex
+	bytes  int64
+	files  map[*fileData]map[uint64]*block
+	newest *block
+	oldest *block
+}
+
+// block is blockSize bytes of a file, or up to its end.
+type block struct {
+	d     *fileData
+	index uint64 // file offset / blockSize
+	size  int64  // bytes that count against the limit
+
+	// Guarded by cache.mu.
+	older, newer *block
+	users        int
+	dropped      bool
+
+	ready chan struct{} // closed when the following are set
+	piece piece
+	err   error
+}
+
+// piece is data from a chunkserver. What it is shorter than was asked for reads as zeros.
+type piece struct {
+	data  []byte
+	reply *link.Reply // owns data; may be nil
+}
+
+func (p *piece) free() {
+	if p.reply != nil {
+		p.reply.Free()
+	}
+	p.reply, p.data = nil, nil
+}
+
+// copyTo copies the bytes from off on to p.
+func (p *piece) copyTo(dst []byte, off uint32) {
+	n := 0
+	if int(off) < len(p.data) {
+		n = copy(dst, p.data[off:])
+	}
+	clear(dst[n:])
+}
+
+func newCache(limit int64) *cache {
+	return &cache{limit: limit, files: make(map[*fileData]map[uint64]*block)}
+}
+
+// get returns a block for one use. With size > 0 it is made if need be: made
+// then tells the caller to load it. The caller holds the node's mu.
+func (c *cache) get(d *fileData, index uint64, size int64) (b *block, made bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b = c.files[d][index]
+	if b == nil {
+		if size == 0 {
+			return nil, false
+		}
+		b = &block{d: d, index: index, size: size, ready: make(chan struct{})}
+		if c.files[d] == nil {
+			c.files[d] = make(map[uint64]*block)
+		}
+		c.files[d][index] = b
+		c.bytes += size
+		made = true
+	} else {
+		c.unlink(b)
+	}
+	c.front(b)
+	b.users++
+	for c.bytes > c.limit && c.oldest != b {
+		c.remove(c.oldest)
+	}
+	return b, made
+}
+
+// hold adds a use to a block that is in use.
+func (c *cache) hold(b *block) {
+	c.mu.Lock()
+	b.users++
+	c.mu.Unlock()
+}
+
+// put ends a use.
+func (c *cache) put(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b.users--
+	if b.users == 0 && b.dropped {
+		b.piece.free()
+	}
+}
+
+// failed drops a block that could not be loaded.
+func (c *cache) failed(b *block) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !b.dropped {
+		c.remove(b)
+	}
+}
+
+// drop forgets the blocks that overlap off..end of a file. The caller holds the node's mu.
+func (c *cache) drop(d *fileData, off, end uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	blocks := c.files[d]
+	if len(blocks) == 0 || end <= off {
+		return
+	}
+	first, last := off/blockSize, (end-1)/blockSize
+	if last-first > uint64(len(blocks)) {
+		for i, b := range blocks {
+			if i >= first && i <= last {
+				c.remove(b)
+			}
+		}
+		return
+	}
+	for i := first; i <= last; i++ {
+		if b := blocks[i]; b != nil {
+			c.remove(b)
+		}
+	}
+}
+
+// forget drops all blocks of a node.
+func (c *cache) forget(n *node) {
+	if n.data == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.files[n.data] {
+		c.remove(b)
+	}
+}
+
+func (c *cache) remove(b *block) {
+	c.unlink(b)
+	blocks := c.files[b.d]
+	delete(blocks, b.index)
+	if len(blocks) == 0 {
+		delete(c.files, b.d)
+	}
+	c.bytes -= b.size
+	b.dropped = true
+	if b.users == 0 {
+		b.piece.free()
+	}
+}
+
+func (c *cache) front(b *block) {
+	b.older, b.newer = c.newest, nil
+	if c.newest != nil {
+		c.newest.newer = b
+	}
+	c.newest = b
+	if c.oldest == nil {
+		c.oldest = b
+	}
+}
+
+func (c *cache) unlink(b *block) {
+	if b.newer != nil {
+		b.newer.older = b.older
+	} else {
+		c.newest = b.older
+	}
+	if b.older != nil {
+		b.older.newer = b.newer
+	} else {
+		c.oldest = b.newer
+	}
+}

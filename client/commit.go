@@ -1,0 +1,342 @@
+package client
+
+import (
+	"context"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// commitHow says what a Commit is for.
+type commitHow uint8
+
+const (
+	commitSize commitHow = iota // what the master does not know
+	commitIdle                  // and end the leases of chunks that are not in use; W goes when the file is closed
+	commitAll                   // and end all leases: W is recalled
+)
+
+// leaseIdle is how long a chunk of an open file keeps its lease without a write.
+const leaseIdle = 5e9
+
+// claim waits until no other Commit or truncation of the node is in work and
+// keeps them out. mu is held.
+func (n *node) claim(ctx context.Context) error {
+	d := n.file()
+	for d.committing {
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
+	d.committing = true
+	return nil
+}
+
+// unclaim lets the next one in. mu is held.
+func (n *node) unclaim() {
+	n.data.committing, n.data.sealed = false, false
+	n.cond.Broadcast()
+}
+
+// commit sends one Commit for nodes that the caller has claimed, and unclaims
+// them. What it reports as written must be durable already. The result has an
+// error for each node.
+func (c *Client) commit(ctx context.Context, nodes []*node, how commitHow) []error {
+	req := &wire.Commit{}
+	errs := make([]error, len(nodes))
+	var sent []int
+	for i, n := range nodes {
+		n.mu.Lock()
+		if f, ok := n.compose(how); ok {
+			req.Files = append(req.Files, f)
+			sent = append(sent, i)
+		} else {
+			n.unclaim()
+		}
+		n.mu.Unlock()
+	}
+	if len(sent) == 0 {
+		return errs
+	}
+	c.met.commits.Inc()
+	c.met.committed.Add(len(sent))
+	var reply wire.CommitReply
+	err := c.ses.do(context.WithoutCancel(ctx), req, &reply, func(k *call, err error) {
+		for j, i := range sent {
+			errs[i] = nodes[i].committed(&req.Files[j], &reply, j, err)
+		}
+	})
+	if err != nil && c.ctx.Err() != nil {
+		for _, i := range sent {
+			nodes[i].mu.Lock()
+			nodes[i].unclaim()
+			nodes[i].mu.Unlock()
+			errs[i] = err
+		}
+	}
+	return errs
+}
+
+// compose says what to tell the master of n; false: nothing. mu is held.
+func (n *node) compose(how commitHow) (wire.CommitFile, bool) {
+	d := n.data
+	f := wire.CommitFile{Ino: n.ino, Size: n.attr.Size, Mtime: n.attr.Mtime, Kill: d.kill}
+	if n.dead || !n.holdsW() || d.widowed {
+		return f, false
+	}
+	closed := n.closed()
+	drop := how == commitIdle && closed && n.recalled&inode.W == 0
+	useful := d.changed || d.kill
+	for _, w := range d.chunks {
+		if w.trimmed && len(w.sent) == 0 {
+			f.Trimmed = append(f.Trimmed, w.index)
+			useful = true
+		}
+		if !w.idle() {
+			drop = false
+			continue
+		}
+		if how == commitSize || how == commitIdle && !closed && n.c.now()-w.used < leaseIdle {
+			continue
+		}
+		if w.held {
+			w.ending = true
+			f.Ended = append(f.Ended, wire.LeaseEnd{
+				Index: w.index, Chunk: w.loc.Chunk, Version: w.loc.Version, Written: w.touched,
+			})
+			useful = true
+		}
+	}
+	if drop {
+		f.DropW, d.sealed, useful = true, true, true
+	}
+	if useful {
+		d.changed, d.grown, d.kill = false, false, false
+	}
+	return f, useful
+}
+
+// committed takes the master's answer about one file, on the read goroutine,
+// and unclaims the node.
+func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err error) error {
+	if err == nil {
+		if i >= len(reply.Codes) || i >= len(reply.Attrs) {
+			err = status.Errorf(status.BadMessage, "commit of inode %d was not answered", n.ino)
+		} else if code := status.Code(reply.Codes[i]); code != status.OK {
+			err = status.Errorf(code, "commit of inode %d", n.ino)
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer n.unclaim()
+	d := n.data
+	for _, e := range f.Ended {
+		d.ended(e, err == nil)
+	}
+	if f.DropW {
+		n.rights = n.rights&^inode.W | inode.R
+	}
+	switch {
+	case n.dead:
+		return nil
+	case gone(err):
+		n.bury()
+		return nil // nothing is left that could be told
+	case err != nil:
+		d.err, d.errs = err, d.errs+1
+		n.c.log.Error("the master refused a commit", "inode", uint64(n.ino), "err", err)
+		if f.DropW {
+			n.rights &^= inode.R
+			n.dropR()
+		}
+		return err
+	}
+	for _, idx := range f.Trimmed {
+		if w := d.chunks[idx]; w != nil {
+			w.trimmed = false
+		}
+	}
+	a := &reply.Attrs[i]
+	d.baseSize, d.baseTime = a.Size, a.Mtime
+	d.committing = false // the master's view is the newer one, but for what has changed since
+	n.learn(a)
+	return nil
+}
+
+// ended takes away a lease that a Commit has ended.
+func (d *fileData) ended(e wire.LeaseEnd, ok bool) {
+	w := d.chunks[e.Index]
+	if w == nil || w.loc.Chunk != e.Chunk {
+		return
+	}
+	w.ending, w.held, w.trimmed = false, false, false
+	if ok && e.Written && w.loc.Version == e.Version {
+		loc := w.loc
+		loc.Min = loc.Version
+		d.layout[e.Index] = loc
+	} else {
+		delete(d.layout, e.Index)
+	}
+	if w.idle() {
+		delete(d.chunks, e.Index)
+	} else {
+		w.kick()
+	}
+}
+
+// flush sends everything that was written so far and waits until all replicas
+// have accepted it. mu is held before and after.
+func (n *node) flush(ctx context.Context) error {
+	d := n.data
+	if d == nil {
+		return nil
+	}
+	stamp := d.stamp
+	for _, w := range d.chunks {
+		for _, e := range w.dirty {
+			e.ready = true
+		}
+	}
+	if w := d.only(); w != nil && !w.working && len(w.dirty) > 0 {
+		// One chunk, as in every small file: its work is done here, without
+		// waking a goroutine.
+		w.working = true
+		w.work()
+	} else {
+		for _, w := range d.chunks {
+			if len(w.dirty) > 0 {
+				w.kick()
+			}
+		}
+	}
+	for !n.dead && !d.settled(stamp) {
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// only returns the one chunk that is in work, or nil.
+func (d *fileData) only() *leased {
+	if len(d.chunks) != 1 {
+		return nil
+	}
+	for _, w := range d.chunks {
+		return w
+	}
+	return nil
+}
+
+// flushDurable is flush until all replicas have it on disk. mu is held before and after.
+func (n *node) flushDurable(ctx context.Context) error {
+	d := n.data
+	stamp := d.stamp
+	for {
+		if err := n.flush(ctx); err != nil {
+			return err
+		}
+		if n.dead || d.durable(stamp) {
+			return nil
+		}
+		n.mu.Unlock()
+		n.c.harden([]*node{n})
+		n.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return ctxError(ctx)
+		}
+		if n.c.ctx.Err() != nil {
+			return status.Errorf(status.Closed, "the client is closed")
+		}
+	}
+}
+
+// durable says whether everything written up to stamp is on the disks.
+func (d *fileData) durable(stamp uint64) bool {
+	for _, w := range d.chunks {
+		for _, e := range w.dirty {
+			if e.stamp <= stamp {
+				return false
+			}
+		}
+		for _, e := range w.sent {
+			if e.stamp <= stamp && !e.durable {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// sync makes the file durable, data and (unless nothing but times has changed
+// and datasync is set) attributes. mu is held before and after.
+func (n *node) sync(ctx context.Context, datasync bool) error {
+	d := n.data
+	if d == nil {
+		return nil
+	}
+	// A few last writes are told to be durable at once; when others are on
+	// their way, one Sync for all of them is needed anyhow.
+	bytes, count, weak := d.unwritten()
+	if !weak && count <= 16 && bytes <= blockSize {
+		for _, w := range d.chunks {
+			for _, e := range w.dirty {
+				e.sync = true
+			}
+		}
+	}
+	if err := n.flushDurable(ctx); err != nil {
+		return err
+	}
+	for d.committing { // it may be about what we have to be sure of
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
+	if n.dead || !d.grown && !d.kill && (datasync || !d.changed) {
+		return nil
+	}
+	d.committing = true
+	n.mu.Unlock()
+	err := n.c.commit(ctx, []*node{n}, commitSize)[0]
+	n.mu.Lock()
+	return err
+}
+
+// giveBack tells the master everything that was done under W, which has been
+// recalled: nothing new can be written meanwhile.
+func (c *Client) giveBack(n *node) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for !n.dead && c.ctx.Err() == nil && n.data.pending() {
+		if n.flushDurable(c.ctx) != nil || n.claim(c.ctx) != nil {
+			return
+		}
+		if n.frozen || !n.data.durable(n.data.stamp) || n.data.widowed {
+			n.unclaim()
+			if n.data.widowed {
+				return // the recalled W is not ours any more
+			}
+			if n.await(c.ctx) != nil {
+				return
+			}
+			continue
+		}
+		n.mu.Unlock()
+		c.commit(c.ctx, []*node{n}, commitAll)
+		n.mu.Lock()
+	}
+}
+
+// pieces calls each with the runs of off..off+n that lie in one chunk.
+func pieces(off, n int64, each func(index uint32, off, n uint32)) {
+	for n > 0 {
+		in := uint32(off % chunk.Size)
+		m := min(n, int64(chunk.Size-in))
+		each(uint32(off/chunk.Size), in, uint32(m))
+		off += m
+		n -= m
+	}
+}

@@ -1,0 +1,274 @@
+package client
+
+import (
+	"context"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// File is an open file. Its methods may be called from any goroutine. Until
+// Close the inode lives on, even without a name.
+type File struct {
+	c      *Client
+	n      *node
+	flags  uint32
+	seen   uint64 // failures of writes already told; guarded by n.mu
+	keep   bool
+	closed atomic.Bool
+	ahead  readAhead
+}
+
+// OpenFile opens a file. Of the flags of open(2) O_TRUNC is carried out, and
+// the access mode tells whether a write lease may be of use; permissions are
+// for the caller to check.
+func (c *Client) OpenFile(ctx context.Context, ino inode.Ino, flags uint32) (*File, error) {
+	if c.cfg.ReadOnly && (flags&syscall.O_ACCMODE != syscall.O_RDONLY || flags&syscall.O_TRUNC != 0) {
+		return nil, status.ReadOnly
+	}
+	n := c.table.get(ino)
+	// Under R the master asks here before it frees an inode without names.
+	if err := n.enter(ctx, inode.R); err != nil {
+		n.unpin()
+		return nil, err
+	}
+	n.leave(inode.R)
+	for n.removing > 0 {
+		if err := n.await(ctx); err != nil {
+			n.mu.Unlock()
+			n.unpin()
+			return nil, err
+		}
+	}
+	if n.dead {
+		n.mu.Unlock()
+		n.unpin()
+		return nil, status.Errorf(status.Stale, "inode %d", ino)
+	}
+	f := n.open(flags)
+	n.mu.Unlock()
+	if flags&syscall.O_TRUNC != 0 {
+		if err := n.truncateTo(ctx, &wire.SetAttr{Ino: ino, Valid: wire.SetSize}, nil); err != nil {
+			f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// open makes a File, which takes over one pin of n. mu is held.
+func (n *node) open(flags uint32) *File {
+	f := &File{c: n.c, n: n, flags: flags, keep: n.keep}
+	n.opens++
+	if n.attr.Kind == inode.File {
+		n.keep = n.can(inode.R)
+		f.seen = n.file().errs
+	}
+	return f
+}
+
+// Ino is the number of the open inode.
+func (f *File) Ino() inode.Ino { return f.n.ino }
+
+// KeepCache says whether pages that the kernel kept from an earlier open are
+// still good.
+func (f *File) KeepCache() bool { return f.keep }
+
+// Close ends the use of the File. It does not wait for anything; call Flush
+// first to learn of errors.
+func (f *File) Close() error {
+	if f.closed.Swap(true) {
+		return nil
+	}
+	f.ahead.stop()
+	n := f.n
+	n.mu.Lock()
+	n.opens--
+	if n.opens == 0 {
+		if n.data != nil {
+			n.data.closed = n.c.now()
+			for _, w := range n.data.chunks {
+				for _, e := range w.dirty {
+					e.ready = true
+				}
+				w.kick()
+			}
+		}
+		if n.told {
+			f.c.releaseLater(n)
+		}
+		if n.orphan {
+			n.bury()
+		}
+	}
+	n.cond.Broadcast()
+	n.mu.Unlock()
+	n.unpin()
+	return nil
+}
+
+// WriteAt writes p at off. When it returns the bytes are here, in this client,
+// and every reader of every mount will see them; they are sent to the
+// chunkservers within Config.MaxDirty, by Flush or by Sync. A failure of an
+// earlier write may be reported here.
+func (f *File) WriteAt(ctx context.Context, p []byte, off int64, flags WriteFlags) (int, error) {
+	if f.c.cfg.ReadOnly {
+		return 0, status.ReadOnly
+	}
+	if off < 0 || !flags.Append && uint64(off)+uint64(len(p)) > inode.SizeMax {
+		return 0, status.TooBig
+	}
+	if err := f.c.budget.wait(ctx); err != nil {
+		return 0, err
+	}
+	n := f.n
+	if err := n.enter(ctx, inode.W); err != nil {
+		return 0, err
+	}
+	defer n.mu.Unlock()
+	n.leave(inode.W)
+	if err := f.failure(); err != nil {
+		return 0, err
+	}
+	if flags.Append {
+		off = int64(n.attr.Size)
+		if uint64(off)+uint64(len(p)) > inode.SizeMax {
+			return 0, status.TooBig
+		}
+	}
+	if flags.Where != nil {
+		*flags.Where = off
+	}
+	n.write(off, p)
+	if flags.Kill {
+		n.kill()
+	}
+	if flags.Sync {
+		if err := n.sync(ctx, true); err != nil {
+			return 0, err
+		}
+		if err := f.failure(); err != nil {
+			return 0, err
+		}
+	}
+	return len(p), nil
+}
+
+// write puts p among the unwritten data. mu and W are held.
+func (n *node) write(off int64, p []byte) {
+	if len(p) == 0 {
+		return
+	}
+	d := n.file()
+	d.stamp++
+	now := n.c.now()
+	end := uint64(off) + uint64(len(p))
+	n.c.cache.drop(d, uint64(off), end)
+	pieces(off, int64(len(p)), func(index uint32, in, m uint32) {
+		w := d.chunk(index)
+		for m > 0 {
+			k := min(m, blockSize-in%blockSize)
+			e := w.dirty.put(n.c.budget, in, p[:k], d.stamp, now)
+			if e.end()%blockSize == 0 && e.n >= fanOutMax && !e.ready {
+				e.ready = true
+				w.kick()
+			}
+			p, in, m = p[k:], in+k, m-k
+		}
+		if in > chunk.Size/2 {
+			d.leaseAhead(index + 1)
+		}
+	})
+	n.touch(end)
+}
+
+// touch notes that the bytes have changed and the file reaches to end at
+// least. mu and W are held.
+func (n *node) touch(end uint64) {
+	grown := end > n.attr.Size
+	n.file().change(grown)
+	if grown {
+		n.attr.Size = end
+	}
+	n.attr.Mtime = time.Now().UnixNano()
+	n.attr.Ctime = max(n.attr.Ctime, n.attr.Mtime)
+	n.attr.Blocks = max(n.attr.Blocks, (n.attr.Size+511)/512)
+}
+
+// kill clears what a write by somebody else than root clears. mu is held.
+func (n *node) kill() {
+	mode := n.attr.Mode &^ 0o4000
+	if mode&0o010 != 0 {
+		mode &^= 0o2000
+	}
+	if mode == n.attr.Mode && n.attr.Flags&inode.HasCaps == 0 {
+		return
+	}
+	n.attr.Mode = mode
+	n.attr.Flags &^= inode.HasCaps
+	delete(n.xattrs, "security.capability")
+	n.listed, n.xnames = false, nil
+	d := n.file()
+	d.change(false)
+	d.kill = true
+}
+
+// leaseAhead asks for the lease of a chunk that a sequential writer will soon
+// reach. n.mu is held.
+func (d *fileData) leaseAhead(index uint32) {
+	if d.ahead >= index || d.chunks[index] != nil || uint64(index)*chunk.Size < d.n.attr.Size {
+		return
+	}
+	d.ahead = index
+	n := d.n.pin()
+	w := d.chunk(index)
+	w.working = true
+	ok := n.c.spawn(func() {
+		n.mu.Lock()
+		if !n.dead && n.holdsW() && !n.data.widowed {
+			w.getLease()
+		}
+		w.working = false
+		if w.anyReady() {
+			w.kick()
+		}
+		n.cond.Broadcast()
+		n.mu.Unlock()
+		n.unpin()
+	})
+	if !ok {
+		w.working = false
+		n.unpin()
+	}
+}
+
+// Flush sends all that was written to the file and returns when every replica
+// has accepted it, as close(2) needs; the size may be told to the master later.
+// It reports a failed write once to each File.
+func (f *File) Flush(ctx context.Context) error {
+	n := f.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.flush(ctx); err != nil {
+		return err
+	}
+	return f.failure()
+}
+
+// Sync returns when all that was written to the file is on the disks of every
+// replica and the master has its size on disk. With datasync times may be
+// missing. It reports a failed write once to each File.
+func (f *File) Sync(ctx context.Context, datasync bool) error {
+	n := f.n
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.sync(ctx, datasync); err != nil {
+		return err
+	}
+	return f.failure()
+}

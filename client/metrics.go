@@ -1,0 +1,33 @@
+package client
+
+import "github.com/VictoriaMetrics/metrics"
+
+// counters are the client's metrics.
+type counters struct {
+	recalls, reconnects   *metrics.Counter
+	reads, readBytes      *metrics.Counter
+	writes, writeBytes    *metrics.Counter
+	syncs, commits        *metrics.Counter
+	committed, resent     *metrics.Counter
+	dropped, lost         *metrics.Counter
+	hedges, corrupt       *metrics.Counter
+	ahead, cacheHits      *metrics.Counter
+	dialErrors            *metrics.Counter
+	entryHits, attrHits   *metrics.Counter
+	entryMiss, attrMisses *metrics.Counter
+}
+
+func newCounters(s *metrics.Set) *counters {
+	c := func(name string) *metrics.Counter { return s.GetOrCreateCounter("varve_client_" + name) }
+	return &counters{
+		recalls: c("recalled_rights_total"), reconnects: c("master_reconnects_total"),
+		reads: c("chunk_reads_total"), readBytes: c("read_bytes_total"),
+		writes: c("chunk_writes_total"), writeBytes: c("chunk_written_bytes_total"),
+		syncs: c("chunk_syncs_total"), commits: c("commits_total"), committed: c("committed_files_total"),
+		resent: c("resent_writes_total"), dropped: c("dropped_replicas_total"), lost: c("lost_bytes_total"),
+		hedges: c("hedged_reads_total"), corrupt: c("corrupt_reads_total"),
+		ahead: c("read_ahead_blocks_total"), cacheHits: c("block_hits_total"), dialErrors: c("chunkd_dial_errors_total"),
+		entryHits: c("entry_hits_total"), entryMiss: c("entry_misses_total"),
+		attrHits: c("attr_hits_total"), attrMisses: c("attr_misses_total"),
+	}
+}

@@ -1,0 +1,42 @@
+package client
+
+import (
+	"context"
+	"errors"
+
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// StatFS returns the space of the whole file system.
+func (c *Client) StatFS(ctx context.Context) (wire.StatFSReply, error) {
+	var reply wire.StatFSReply
+	err := c.ses.do(ctx, &wire.StatFS{}, &reply, nil)
+	return reply, err
+}
+
+// Lock sets, frees or tests an advisory lock. When ctx is over while it waits,
+// the request is withdrawn and the error is status.Interrupted, unless the
+// lock was had just then.
+func (c *Client) Lock(ctx context.Context, l wire.Lock) (wire.LockReply, error) {
+	var reply wire.LockReply
+	if !l.Wait {
+		err := c.ses.do(ctx, &l, &reply, nil)
+		return reply, err
+	}
+	l.Token = c.locks.Add(1)
+	done := make(chan error, 1)
+	if !c.spawn(func() { done <- c.ses.do(c.ctx, &l, &reply, nil) }) {
+		return reply, c.closedError()
+	}
+	select {
+	case err := <-done:
+		return reply, err
+	case <-ctx.Done():
+	}
+	if err := c.ses.do(c.ctx, &wire.LockCancel{Token: l.Token}, nil, nil); err != nil && !errors.Is(err, status.NotFound) {
+		c.log.Warn("withdraw a waiting lock", "inode", uint64(l.Ino), "err", err)
+	}
+	err := <-done
+	return reply, err
+}

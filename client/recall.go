@@ -1,0 +1,128 @@
+package client
+
+import (
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/link"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// serve takes the master's calls, on the read goroutine. A recalled right is
+// unusable from here on; what must be done before the answer is done elsewhere.
+func (c *Client) serve(conn *link.Conn, r *link.Request) {
+	var m wire.Recall
+	if r.Kind != wire.KindRecall {
+		r.Fail(status.Errorf(status.Unsupported, "a mount serves recalls only, not kind %#x", uint16(r.Kind)))
+		r.Free()
+		return
+	}
+	err := r.Decode(&m)
+	r.Free()
+	if err != nil {
+		r.Fail(err)
+		return
+	}
+	c.met.recalls.Add(len(m.Items))
+	work := make([]*recallWork, len(m.Items))
+	for i := range m.Items {
+		work[i] = c.beginRecall(&m.Items[i])
+	}
+	if !c.spawn(func() { c.recall(r, work) }) {
+		r.Fail(status.Errorf(status.Closed, "the client is closed"))
+	}
+}
+
+// recallWork is one item of a recall on its way to the answer.
+type recallWork struct {
+	n     *node
+	names []string
+	gone  inode.Rights // bits that go
+	wrote bool         // W was held
+	paged bool         // the kernel may have pages
+}
+
+// beginRecall marks the rights as recalled.
+func (c *Client) beginRecall(item *wire.RecallItem) *recallWork {
+	n := c.table.get(item.Ino)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	w := &recallWork{n: n, names: item.Names, paged: n.data != nil || n.dir == nil && !n.known}
+	n.recalls++
+	if len(item.Names) > 0 {
+		if n.dir != nil {
+			n.dir.changed(n, item.Names)
+		}
+		return w
+	}
+	if n.rights&inode.W != 0 && item.Keep&inode.R != 0 {
+		n.rights |= inode.R
+	}
+	w.gone = (inode.R | inode.W | inode.D) &^ item.Keep
+	w.wrote = n.rights&inode.W != 0
+	n.recalled |= w.gone
+	if w.gone&inode.D != 0 && n.dir != nil {
+		n.dir.void(n)
+	}
+	n.cond.Broadcast()
+	return w
+}
+
+// recall does what the answer waits for, and answers.
+func (c *Client) recall(r *link.Request, work []*recallWork) {
+	for _, w := range work {
+		w.n.surrender(w)
+	}
+	c.notifyRecall(work)
+	// No Release may overtake the list of what is open.
+	c.release.RLock()
+	reply := &wire.RecallReply{}
+	for _, w := range work {
+		n := w.n
+		n.mu.Lock()
+		n.rights &^= w.gone
+		if n.opens > 0 {
+			n.told = true
+			reply.Open = append(reply.Open, n.ino)
+		}
+		n.mu.Unlock()
+	}
+	r.Reply(reply, nil, nil)
+	c.release.RUnlock()
+	mark := c.ses.mark()
+	for _, w := range work {
+		w.n.endRecall(w, mark)
+		w.n.unpin()
+	}
+}
+
+// surrender waits for the uses of what was recalled and tells the master what
+// was done under it.
+func (n *node) surrender(w *recallWork) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for w.gone&inode.W != 0 && n.writers > 0 || w.gone&inode.R != 0 && n.readers > 0 {
+		n.cond.Wait()
+	}
+	if w.wrote && w.gone&inode.W != 0 && n.data != nil && !n.dead {
+		n.mu.Unlock()
+		n.c.giveBack(n)
+		n.mu.Lock()
+	}
+	if w.gone&inode.R != 0 {
+		n.dropR()
+	}
+}
+
+// endRecall makes the node usable again, for requests made from now on.
+func (n *node) endRecall(w *recallWork, mark uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.recalls--
+	if w.gone != 0 {
+		n.quarantine = mark
+	}
+	if n.recalls == 0 {
+		n.recalled = 0
+	}
+	n.cond.Broadcast()
+}
