@@ -73,6 +73,9 @@ func (c *Conn) start() {
 // Peer tells the role and the address of the other side.
 func (c *Conn) Peer() (wire.Role, string) { return c.role, c.addr }
 
+// LocalAddr is this side's address of the connection.
+func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
+
 // PeerVersion is the version text that the other side gave; "" on the calling side.
 func (c *Conn) PeerVersion() string { return c.client }
 

@@ -17,6 +17,7 @@ type frame struct {
 	release func() // when data has left or never will; may be nil
 	id      uint64 // of a call, for withdraw
 	reply   bool
+	lazy    bool // not to be written by the sender
 }
 
 func (f *frame) size() int { return len(f.head) + len(f.data) }
@@ -238,7 +239,7 @@ func (c *Conn) send(f frame) {
 		return
 	}
 	o.writing = true
-	if c.raw == nil || f.size() > directLimit {
+	if c.raw == nil || f.lazy || f.size() > directLimit {
 		o.handOver()
 		o.mu.Unlock()
 		return

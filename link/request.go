@@ -18,6 +18,9 @@ type Request struct {
 	// Data has the bulk bytes. From 4096 bytes on it begins at a multiple of
 	// 4096 and its capacity reaches up to one. It is the handler's until Free.
 	Data []byte
+	// Lazy leaves the answer to the write goroutine, for those who answer from a
+	// place that must not spend a system call, or many requests in a row.
+	Lazy bool
 
 	body     []byte
 	conn     *Conn
@@ -52,13 +55,13 @@ func (r *Request) Reply(m wire.Message, data []byte, release func()) {
 		head, data = r.failure(status.Errorf(status.BadMessage,
 			"reply %T of %d+%d bytes, the limits are %d+%d", m, len(head)-wire.HeaderSize, len(data), wire.MaxBody, wire.MaxData)), nil
 	}
-	r.conn.send(frame{head: head, data: data, release: release, reply: true})
+	r.conn.send(frame{head: head, data: data, release: release, reply: true, lazy: r.Lazy})
 }
 
 // Fail answers with the status code and the detail of err.
 func (r *Request) Fail(err error) {
 	if r.answer() {
-		r.conn.send(frame{head: r.failure(err), reply: true})
+		r.conn.send(frame{head: r.failure(err), reply: true, lazy: r.Lazy})
 	}
 }
 

@@ -1,0 +1,275 @@
+package chunkd
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine/open"
+	"github.com/varvefs/varve/segment"
+	"github.com/varvefs/varve/status"
+)
+
+// shelf is the set of disks. The set is fixed at start; a disk that fails stays
+// in it, marked.
+type shelf struct {
+	disks   []*disk
+	server  chunk.Server // the same on all disks, for life
+	cluster string       // "" until a master has told; changed by agents under Server.mu
+	epoch   uint64       // highest on any disk at start
+}
+
+// openShelf opens all disks. Those that were used before say who this server
+// is; empty ones are made for it. A disk that cannot be opened is an error,
+// unless another one can: then it counts as failed and its chunks as lost.
+func openShelf(cfg *Config, o owner) (*shelf, error) {
+	s := &shelf{}
+	var empty []*disk
+	var first error
+	for _, dir := range cfg.Dirs {
+		d, fresh, err := openDisk(cfg, dir, o)
+		switch {
+		case err != nil:
+			cfg.Log.Error("disk cannot be used", "dir", dir, "err", err)
+			d.markFailed(err)
+			first = cmpErr(first, fmt.Errorf("disk %s: %w", dir, err))
+		case fresh:
+			empty = append(empty, d)
+		default:
+			if err := s.adopt(d); err != nil {
+				s.close()
+				d.close()
+				return nil, err
+			}
+		}
+		s.disks = append(s.disks, d)
+	}
+	if s.server == 0 && first != nil {
+		// Without a disk that knows it, a new identity would be drawn.
+		s.close()
+		return nil, first
+	}
+	if s.server == 0 {
+		s.server = chunk.Server(random())
+	}
+	for _, d := range empty {
+		id := segment.Identity{Disk: random(), Server: s.server, Cluster: s.cluster}
+		if err := d.openStore(cfg, &id); err != nil {
+			s.close()
+			return nil, fmt.Errorf("disk %s: %w", d.path, err)
+		}
+	}
+	s.dropDoubles(cfg)
+	return s, nil
+}
+
+func cmpErr(a, b error) error {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// random draws an identity that is not 0.
+func random() uint64 {
+	var b [8]byte
+	for {
+		rand.Read(b[:])
+		if id := binary.LittleEndian.Uint64(b[:]); id != 0 {
+			return id
+		}
+	}
+}
+
+// adopt checks that a used disk belongs to the others.
+func (s *shelf) adopt(d *disk) error {
+	id := d.store.Identity()
+	if s.server == 0 {
+		s.server = id.Server
+	}
+	if id.Server != s.server {
+		return fmt.Errorf("%s belongs to chunkserver %v, %s to %v; give each chunkserver its own directories", s.disks[0].path, s.server, d.path, id.Server)
+	}
+	if s.cluster == "" {
+		s.cluster = id.Cluster
+	}
+	if id.Cluster != "" && id.Cluster != s.cluster {
+		return fmt.Errorf("%s belongs to cluster %s, another directory of this server to %s", d.path, id.Cluster, s.cluster)
+	}
+	for _, o := range s.disks {
+		if o.store != nil && o.store.Identity().Disk == id.Disk {
+			return fmt.Errorf("%s is a copy of %s (the same disk %016x); use one of them", d.path, o.path, id.Disk)
+		}
+	}
+	s.epoch = max(s.epoch, d.store.Epoch())
+	return nil
+}
+
+// dropDoubles removes the older copy of chunks that are on two disks, as after
+// a disk that had failed comes back.
+func (s *shelf) dropDoubles(cfg *Config) {
+	type place struct {
+		d *disk
+		v chunk.Version
+	}
+	if len(s.disks) < 2 {
+		return
+	}
+	seen := make(map[chunk.ID]place)
+	drop := make(map[*disk][]chunk.ID)
+	for _, d := range s.alive() {
+		d.store.Chunks(func(id chunk.ID, info segment.Info) bool {
+			old, double := seen[id]
+			switch {
+			case double && old.v >= info.Version:
+				drop[d] = append(drop[d], id)
+				return true
+			case double:
+				drop[old.d] = append(drop[old.d], id)
+			}
+			seen[id] = place{d, info.Version}
+			return true
+		})
+	}
+	for d, ids := range drop {
+		cfg.Log.Warn("chunks that are also on another disk are removed", "dir", d.path, "chunks", len(ids))
+		if err := d.store.Delete(ids); err != nil {
+			d.check(err)
+		}
+	}
+}
+
+// alive lists the disks that have not failed.
+func (s *shelf) alive() []*disk {
+	list := make([]*disk, 0, len(s.disks))
+	for _, d := range s.disks {
+		if d.ok() {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// find returns the disk that has a copy, and what it says of it.
+func (s *shelf) find(id chunk.ID) (*disk, segment.Info, error) {
+	for _, d := range s.disks {
+		if d.ok() {
+			if info, ok := d.store.Stat(id); ok {
+				return d, info, nil
+			}
+		}
+	}
+	return nil, segment.Info{}, status.Errorf(status.NoChunk, "chunk %v", id)
+}
+
+// findAt is find for a copy whose version must be in lo..hi.
+func (s *shelf) findAt(id chunk.ID, lo, hi chunk.Version) (*disk, segment.Info, error) {
+	d, info, err := s.find(id)
+	if err == nil && (info.Version < lo || info.Version > hi) {
+		err = status.Errorf(status.StaleVersion, "chunk %v: version %v here, %v..%v asked for", id, info.Version, lo, hi)
+	}
+	return d, info, err
+}
+
+// roomiest picks the disk for a new chunk: the one with the most free space.
+func (s *shelf) roomiest() (*disk, error) {
+	var best *disk
+	var most uint64
+	for _, d := range s.disks {
+		if !d.ok() {
+			continue
+		}
+		if free := d.store.Space().Free; best == nil || free > most {
+			best, most = d, free
+		}
+	}
+	if best == nil {
+		return nil, status.Errorf(status.DiskFailed, "all disks of this server")
+	}
+	return best, nil
+}
+
+// setEpoch makes an epoch durable. One disk would do; all are asked, so that
+// any of them may fail later.
+func (s *shelf) setEpoch(epoch uint64) error {
+	var err error
+	done := 0
+	for _, d := range s.alive() {
+		if e := d.store.SetEpoch(epoch); e != nil {
+			d.check(e)
+			err = e
+			continue
+		}
+		done++
+	}
+	if done > 0 {
+		return nil
+	}
+	if err == nil {
+		err = status.Errorf(status.DiskFailed, "all disks of this server")
+	}
+	return fmt.Errorf("epoch %d cannot be stored: %w", epoch, err)
+}
+
+// setCluster notes on all disks which cluster they belong to.
+func (s *shelf) setCluster(name string) error {
+	for _, d := range s.alive() {
+		if d.store.Identity().Cluster != name {
+			if err := d.store.SetCluster(name); err != nil {
+				return fmt.Errorf("disk %s: %w", d.path, err)
+			}
+		}
+	}
+	s.cluster = name
+	return nil
+}
+
+func (s *shelf) close() error {
+	var errs []error
+	for _, d := range s.disks {
+		errs = append(errs, d.close())
+	}
+	return errors.Join(errs...)
+}
+
+// openDisk opens the directory and, unless it is fresh (empty), its store.
+func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error) {
+	d = &disk{path: dir, log: cfg.Log, owner: o}
+	d.reads.limit = readLane
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return d, false, err
+	}
+	if d.dir, err = os.Stat(dir); err != nil {
+		return d, false, err
+	}
+	if d.eng, err = open.Open(dir, cfg.Backend, cfg.Log); err != nil {
+		return d, false, err
+	}
+	d.backend = d.eng.Backend()
+	files, err := d.eng.List()
+	if err == nil && len(files) > 0 {
+		err = d.openStore(cfg, nil)
+	}
+	if err != nil {
+		d.eng.Close()
+	}
+	return d, len(files) == 0, err
+}
+
+// openStore opens the disk's store, or makes it for an identity.
+func (d *disk) openStore(cfg *Config, create *segment.Identity) error {
+	store, err := segment.Open(segment.Config{
+		Disk: d.eng, Limit: cfg.Limit, SegmentSize: cfg.SegmentSize, ContainerSegments: cfg.ContainerSegments,
+		Metrics: cfg.Metrics, Log: cfg.Log.With("dir", d.path), Create: create,
+	})
+	if err != nil {
+		return err
+	}
+	d.store, d.id = store, store.Identity().Disk
+	d.watched = make(chan struct{})
+	go d.watch()
+	return nil
+}
