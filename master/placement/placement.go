@@ -23,11 +23,8 @@ import (
 	"github.com/varvefs/varve/chunk"
 )
 
-// Durations in nanoseconds; package time is banned here with its clock.
-const (
-	millisecond = int64(1_000_000)
-	second      = 1000 * millisecond
-)
+// second in nanoseconds; package time is banned here with its clock.
+const second = int64(1_000_000_000)
 
 // Config has the limits of repair. Zero values are replaced by the defaults.
 type Config struct {
@@ -152,4 +149,105 @@ type ServerStats struct {
 	Incoming int
 	Outgoing int
 	Deleting int // copies waiting or in flight
+}
+
+// Placement is the registry and the planner. It belongs to one goroutine.
+type Placement struct {
+	cfg  Config
+	view View
+	seed uint64
+
+	table   table
+	servers []*server
+	byID    map[chunk.Server]int
+	seats   []seat
+	hold    int64 // see held; 0: over
+
+	matrix  Matrix
+	leased  uint64
+	orphans uint64 // slots
+	riddles uint64 // slots
+	damaged uint64 // reports
+
+	queues  [places]queue
+	delayed heap
+	retries map[chunk.ID]retry
+	cursor  uint32 // where the sweep goes on
+	left    uint32 // slots that it still has to look at
+
+	orders    map[uint64]*order
+	lastOrder uint64
+}
+
+// Matrix counts chunks by goal (first index) and valid copies (second; 10 stands
+// for 10 or more).
+type Matrix [11][11]uint64
+
+// New makes an empty Placement.
+func New(cfg Config, view View) *Placement {
+	def(&cfg.Delay, 10*second)
+	def(&cfg.EndangeredDelay, second)
+	def(&cfg.OrphanDelay, 60*second)
+	def(&cfg.RetryMin, second)
+	def(&cfg.RetryMax, 60*second)
+	def(&cfg.Incoming, 4)
+	def(&cfg.Outgoing, 4)
+	def(&cfg.Deletes, 2)
+	def(&cfg.DeleteBatch, 256)
+	def(&cfg.Reserve, 256<<20)
+	def(&cfg.Sweep, 200_000)
+	return &Placement{
+		cfg: cfg, view: view, seed: cfg.Seed,
+		byID:    map[chunk.Server]int{},
+		retries: map[chunk.ID]retry{},
+		orders:  map[uint64]*order{},
+	}
+}
+
+// def sets *v to d when it is zero.
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// Matrix returns the counts of all chunks that the changelog knows.
+func (p *Placement) Matrix() Matrix { return p.matrix }
+
+// Stats sums up. It is cheap enough for every tick.
+func (p *Placement) Stats() Stats {
+	st := Stats{Leased: p.leased, Damaged: p.damaged, Orphans: p.orphans, Riddles: p.riddles}
+	for goal := range p.matrix {
+		for valid, n := range p.matrix[goal] {
+			st.Chunks += n
+			switch {
+			case valid == 0:
+				st.Missing += n
+			case valid < goal:
+				st.UnderGoal += n
+				if valid == 1 {
+					st.Endangered += n
+				}
+			case valid > goal:
+				st.OverGoal += n
+			}
+		}
+	}
+	for _, s := range p.servers {
+		if s.up {
+			st.Copies += p.seats[s.seat].copies
+		}
+		st.Deleting += uint64(len(s.doomed) + s.dooming)
+	}
+	for _, o := range p.orders {
+		if o.kind == Replicate {
+			st.Replicating++
+		}
+	}
+	for i := range p.queues {
+		st.Queued += uint64(p.queues[i].len())
+	}
+	st.Queued += uint64(len(p.delayed))
+	return st
 }

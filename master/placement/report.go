@@ -1,0 +1,170 @@
+package placement
+
+import (
+	"math"
+
+	"github.com/varvefs/varve/chunk"
+)
+
+// Report takes in copies that a server has. last says that the server has now
+// told all: what it had before it went and has not told again is gone.
+func (p *Placement) Report(now int64, id chunk.Server, copies []Copy, last bool) {
+	i, ok := p.lookup(id)
+	if !ok || !p.servers[i].up {
+		return
+	}
+	for _, c := range copies {
+		p.reported(now, i, c)
+	}
+	srv := p.servers[i]
+	if !last || srv.ready {
+		return
+	}
+	srv.ready, srv.awaited = true, false
+	for _, n := range srv.ghost {
+		p.retire(n)
+	}
+	srv.ghost = nil
+	p.startSweep()
+}
+
+func (p *Placement) reported(now int64, server int, c Copy) {
+	w, ok := p.view.Chunk(c.Chunk)
+	if !ok {
+		p.orphan(now, server, c.Chunk)
+		return
+	}
+	ref, s := p.ensure(c.Chunk)
+	p.adopt(s, Unsure)
+	p.note(s, w)
+	st, member := judge(c.Version, w)
+	if k := p.seatOf(s, server); k >= 0 && st == Valid {
+		// Told again, or told after a damage that has not been mended.
+		if old := *p.table.copyAt(s, k); old.seat() == p.servers[server].seat && old.state() != Valid {
+			st = old.state()
+		}
+	}
+	p.putCopy(s, server, st, member && s.flags&slotSet == 0)
+	p.recount(ref)
+}
+
+// judge says what a version means. A copy that has reached the version of an
+// open lease got it from the writer: it is in the set.
+func judge(v chunk.Version, w Want) (st CopyState, member bool) {
+	switch {
+	case v < w.Min:
+		return Stale, false
+	case v > w.Version:
+		return Ahead, false
+	}
+	return Valid, w.Leased && v == w.Version && v > w.Min
+}
+
+// orphan notes a copy of a chunk that no file has. It is removed later: the
+// server may have been told so already.
+func (p *Placement) orphan(now int64, server int, id chunk.ID) {
+	ref, ok := p.table.find(id)
+	if !ok {
+		ref = p.table.add(id)
+		s := p.table.at(ref)
+		s.flags |= slotOrphan
+		if p.view.Allocated(id) {
+			p.orphans++
+			p.postpone(ref, now+p.cfg.OrphanDelay, false)
+		} else {
+			s.flags |= slotRiddle
+			p.riddles++
+		}
+	}
+	p.putCopy(p.table.at(ref), server, Stale, false)
+}
+
+// dropOrphan takes the mark off a slot.
+func (p *Placement) dropOrphan(s *slot) {
+	if s.flags&slotRiddle != 0 {
+		p.riddles--
+	} else {
+		p.orphans--
+	}
+	s.flags &^= slotOrphan | slotRiddle
+}
+
+// considerOrphan removes an orphan whose time has come.
+func (p *Placement) considerOrphan(ref uint32) {
+	s := p.table.at(ref)
+	if _, known := p.view.Chunk(s.id); known {
+		p.Load(s.id)
+		return
+	}
+	if s.flags&slotRiddle == 0 {
+		p.Freed(s.id, math.MaxUint32)
+	}
+}
+
+// Lost says that copies are gone with their disk.
+func (p *Placement) Lost(id chunk.Server, chunks []chunk.ID) {
+	p.each(id, chunks, func(s *slot, k int) { p.dropCopy(s, k) })
+}
+
+// Damaged says that copies exist but that not all of their bytes can be read.
+func (p *Placement) Damaged(id chunk.Server, chunks []chunk.ID) {
+	p.each(id, chunks, func(s *slot, k int) {
+		c := p.table.copyAt(s, k)
+		if c.state() == Valid || c.state() == Unsure {
+			*c = c.with(Damaged)
+			p.damaged++
+		}
+	})
+}
+
+// each calls f for those of the server's copies that are known.
+func (p *Placement) each(id chunk.Server, chunks []chunk.ID, f func(s *slot, k int)) {
+	i, ok := p.lookup(id)
+	if !ok {
+		return
+	}
+	for _, c := range chunks {
+		if ref, ok := p.table.find(c); ok {
+			s := p.table.at(ref)
+			if k := p.seatOf(s, i); k >= 0 {
+				f(s, k)
+				p.recount(ref)
+			}
+		}
+	}
+}
+
+// startSweep has all slots looked at, because what is true of a server has changed.
+func (p *Placement) startSweep() { p.left = p.table.used }
+
+// sweep looks at the next slots: it forgets copies that are no more and recounts.
+func (p *Placement) sweep() {
+	if p.left == 0 {
+		return
+	}
+	for n := min(p.left, uint32(p.cfg.Sweep)); n > 0; n-- {
+		if p.cursor >= p.table.used {
+			p.cursor = 0
+		}
+		ref := p.cursor
+		p.cursor++
+		p.left--
+		s := p.table.at(ref)
+		if s.id == 0 {
+			continue
+		}
+		for k := int(s.n) - 1; k >= 0; k-- {
+			if p.seats[p.table.copyAt(s, k).seat()].retired {
+				p.dropCopy(s, k)
+			}
+		}
+		p.recount(ref)
+	}
+	if p.left == 0 { // every slot was visited since the last seat retired
+		for n := range p.seats {
+			if p.seats[n].retired {
+				p.seats[n] = seat{}
+			}
+		}
+	}
+}
