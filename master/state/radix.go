@@ -73,19 +73,6 @@ func (s *State) treeSet(t *tree, key uint64, value uint32) {
 	s.nodes.mut(slot)[key&nodeMask] = value
 }
 
-// treeReplace changes the value of a key that is in the tree.
-func (s *State) treeReplace(t *tree, key uint64, value uint32) {
-	if t.height == 0 {
-		t.root = value
-		return
-	}
-	slot := t.root
-	for h := t.height - 1; h > 0; h-- {
-		slot = s.nodes.at(slot)[key>>(nodeBits*h)&nodeMask]
-	}
-	s.nodes.mut(slot)[key&nodeMask] = value
-}
-
 // treeDel removes a key that is in the tree.
 func (s *State) treeDel(t *tree, key uint64) {
 	t.count--
