@@ -8,6 +8,7 @@
 package locks
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/varvefs/varve/inode"
@@ -219,15 +220,7 @@ func (t *Table) replace(f *file, l Lock) {
 	t.held += len(kept) - before
 }
 
-func byStart(a, b Lock) int {
-	switch {
-	case a.Start < b.Start:
-		return -1
-	case a.Start > b.Start:
-		return 1
-	}
-	return 0
-}
+func byStart(a, b Lock) int { return cmp.Compare(a.Start, b.Start) }
 
 // touches tells whether two locks overlap or are neighbours.
 func (l *Lock) touches(o *Lock) bool {
@@ -292,6 +285,23 @@ func (t *Table) Cancel(session, token uint64) (tag any, found bool) {
 	return tag, true
 }
 
+// DropWaits forgets a session's waiting requests: their connection is gone. It
+// returns their Tags.
+func (t *Table) DropWaits(session uint64) (tags []any) {
+	var list []waitKey
+	for w := range t.waits {
+		if w.session == session {
+			list = append(list, w)
+		}
+	}
+	slices.SortFunc(list, func(a, b waitKey) int { return cmp.Compare(a.token, b.token) })
+	for _, w := range list {
+		tag, _ := t.Cancel(session, w.token)
+		tags = append(tags, tag)
+	}
+	return tags
+}
+
 // CloseSession removes all locks and waiting requests of a session. Its own
 // waiting requests are among the woken with Interrupted.
 func (t *Table) CloseSession(session uint64) (woken []Woken) {
@@ -322,13 +332,13 @@ func (t *Table) CloseSession(session uint64) (woken []Woken) {
 
 // compareKeys makes the order of wake-ups independent of the map's.
 func compareKeys(a, b key) int {
-	switch {
-	case a.ino != b.ino && a.ino < b.ino, a.ino == b.ino && !a.flock && b.flock:
-		return -1
-	case a == b:
-		return 0
+	if a.ino == b.ino && a.flock != b.flock {
+		if b.flock {
+			return -1
+		}
+		return 1
 	}
-	return 1
+	return cmp.Compare(a.ino, b.ino)
 }
 
 // Forget removes all locks of an inode that is gone; its waiters end with Stale.

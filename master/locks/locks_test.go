@@ -149,6 +149,20 @@ func TestFailedFlockConversionWakesOthers(t *testing.T) {
 	mustSet(t, tab, flock(2, Write), status.OK) // the reader's lock is gone
 }
 
+func TestDropWaits(t *testing.T) {
+	tab := New()
+	mustSet(t, tab, posix(1, Write, 0, 9), status.OK)
+	mustSet(t, tab, waiting(posix(2, Write, 0, 9), 21), status.Again)
+	mustSet(t, tab, waiting(posix(2, Read, 0, 3), 20), status.Again)
+	mustSet(t, tab, waiting(posix(3, Read, 0, 3), 30), status.Again)
+	if tags := tab.DropWaits(2); fmt.Sprint(tags) != "[20 21]" {
+		t.Fatalf("dropped %v", tags)
+	}
+	if held, waits := tab.Len(); held != 1 || waits != 1 {
+		t.Fatalf("left %d held, %d waiting", held, waits)
+	}
+}
+
 func TestSessionDeath(t *testing.T) {
 	tab := New()
 	mustSet(t, tab, posix(1, Write, 0, 9), status.OK)

@@ -1,0 +1,300 @@
+package master
+
+import (
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/master/journal"
+	"github.com/varvefs/varve/master/locks"
+	"github.com/varvefs/varve/master/state"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// tickTime is how often the loop looks at what depends on time alone.
+const tickTime = 100 * time.Millisecond
+
+// loop is the one goroutine that owns the tree and everything that is known
+// about mounts and chunkservers. Its fields are touched by it alone unless they
+// say otherwise.
+type loop struct {
+	cfg    Config
+	in     *inbox
+	log    *journal.Log
+	st     *state.State
+	met    *meters
+	slog   *slog.Logger
+	images *images
+	begun  time.Time
+
+	now     time.Time // when this turn began
+	soon    []func()  // what this turn still has to do
+	taken   []func(*loop)
+	stopped chan struct{} // closed when the loop has ended
+	err     error         // why, if not at Close's wish; read after stopped
+
+	// The changelog.
+	leading  bool
+	epoch    uint64 // term that this master leads
+	ready    bool   // leads, and has applied all entries of former leaders
+	early    []func()
+	batch    *batch
+	inFlight int
+	lastTime int64
+	index    uint64 // of the last entry applied
+	term     uint64
+
+	// Mounts.
+	sessions   map[uint64]*session
+	rights     *rightsTable
+	recallers  []*session // with recalls that have not left
+	holders    []holder   // scratch
+	names      map[nameKey]*nameLock
+	marks      map[inode.Ino]int32 // changes under way that touch an inode
+	marksBy    map[inoSession]int32
+	acquires   map[inode.Ino][]*request // waiting until a marked inode is free
+	crowd      crowd
+	returning  int // mounts not heard of since this master leads
+	graceQueue []*request
+	locks      *locks.Table
+
+	// Chunks and chunkservers.
+	chunks *chunkRoom
+
+	// Figures of the last second.
+	reads, changes, batches uint64
+	rates                   wire.RateStatus
+	rateAt                  time.Time
+	busy                    busyMeter
+	isReady                 atomic.Bool // for Ready; any goroutine
+
+	background sync.WaitGroup // goroutines that write images
+	killed     bool           // stop without leaving anything behind; set by tests before stop
+}
+
+// run is the loop.
+func (l *loop) run(stop <-chan struct{}) {
+	defer close(l.stopped)
+	tick := time.NewTicker(tickTime)
+	defer tick.Stop()
+	l.now = time.Now()
+	l.rateAt = l.now
+	for l.err == nil {
+		l.busy.sleep()
+		select {
+		case <-stop:
+			l.shutdown()
+			return
+		case <-l.in.wake:
+			l.wakeUp()
+			l.serve()
+		case list, open := <-l.log.Committed():
+			l.wakeUp()
+			if !open {
+				l.die(l.log.Err())
+				break
+			}
+			l.committed(list)
+		case lead := <-l.log.Leading():
+			l.wakeUp()
+			l.lead1(lead)
+		case <-tick.C:
+			l.wakeUp()
+			l.tick()
+		}
+		l.finish()
+	}
+	l.shutdown()
+}
+
+// wakeUp begins a turn.
+func (l *loop) wakeUp() {
+	l.now = time.Now()
+	l.busy.woke(l.now)
+}
+
+// serve runs what others have posted.
+func (l *loop) serve() {
+	list := l.in.take(l.taken)
+	for i, f := range list {
+		f(l)
+		list[i] = nil
+		l.runSoon()
+	}
+	l.taken = list
+}
+
+// later runs f in this turn, after what is being done now.
+func (l *loop) later(f func()) { l.soon = append(l.soon, f) }
+
+func (l *loop) runSoon() {
+	for i := 0; i < len(l.soon); i++ {
+		f := l.soon[i]
+		l.soon[i] = nil
+		f()
+	}
+	l.soon = l.soon[:0]
+}
+
+// finish ends a turn: what has gathered leaves.
+func (l *loop) finish() {
+	l.runSoon()
+	if l.batch != nil && l.inFlight < maxInFlight {
+		l.propose()
+	}
+	l.sendRecalls()
+}
+
+// tick does what depends on time alone.
+func (l *loop) tick() {
+	if l.ready {
+		l.checkSessions()
+		l.runSoon()
+		l.chunkTick()
+		l.imageTick()
+	}
+	if l.now.Sub(l.rateAt) >= time.Second {
+		l.measure()
+	}
+}
+
+// lead1 notes who leads.
+func (l *loop) lead1(change journal.Leadership) {
+	if change.Leader {
+		l.leading, l.epoch = true, change.Term
+		return
+	}
+	if l.leading {
+		l.depose()
+	}
+}
+
+// lead begins to serve: all entries of former leaders are applied. The
+// changelog says which mounts and chunkservers there are; what they hold they
+// will say themselves.
+func (l *loop) lead() {
+	l.slog.Info("leading", "epoch", l.epoch, "index", l.index, "inodes", l.st.Totals().Inodes)
+	for _, info := range l.st.Sessions() {
+		l.newSession(info).state = sessionReturning
+	}
+	l.returning = len(l.sessions)
+	l.startChunks()
+	if l.st.Cluster() == "" {
+		l.log1(&state.SetCluster{ID: newClusterID()}, func(_ state.Result, err error) {
+			if err == nil {
+				l.becomeReady()
+			}
+		})
+		return
+	}
+	l.becomeReady()
+}
+
+func (l *loop) becomeReady() {
+	l.ready = true
+	l.isReady.Store(true)
+	for _, f := range l.early {
+		l.later(f)
+	}
+	l.early = nil
+}
+
+// depose stops serving: another master leads. Everything volatile is dropped.
+func (l *loop) depose() {
+	l.slog.Warn("another master leads", "epoch", l.epoch)
+	l.leading, l.ready = false, false
+	l.isReady.Store(false)
+	for _, s := range l.sortedSessions() {
+		if s.conn != nil {
+			s.conn.Close()
+		}
+	}
+	l.clear()
+}
+
+// clear makes all volatile tables empty.
+func (l *loop) clear() {
+	l.sessions = map[uint64]*session{}
+	l.rights = newRightsTable()
+	l.recallers = nil
+	l.names = map[nameKey]*nameLock{}
+	l.marks = map[inode.Ino]int32{}
+	l.marksBy = map[inoSession]int32{}
+	l.acquires = map[inode.Ino][]*request{}
+	l.crowd = crowd{dirs: map[inode.Ino]crowdDir{}}
+	l.returning = 0
+	l.graceQueue = nil
+	l.locks = locks.New()
+	l.chunks = newChunkRoom()
+}
+
+// enter is where a request of a mount or tool comes in.
+func (l *loop) enter(q *request, m wire.Message) {
+	if !l.ready {
+		if !l.leading {
+			l.refuse(q, status.NotLeader)
+			return
+		}
+		l.early = append(l.early, func() { l.enter(q, m) })
+		return
+	}
+	if q.s == nil && m.Kind() != wire.KindSessionOpen && m.Kind() != wire.KindAdmin && m.Kind() != wire.KindStatFS {
+		s, _ := q.conn.Value().(*session)
+		if s == nil || s.conn != q.conn || s.state != sessionAttached {
+			l.refuse(q, status.Errorf(status.Stale, "there is no session on this connection"))
+			return
+		}
+		q.s = s
+		s.seen = l.now
+		s.ops++
+	}
+	if l.inGrace() && !l.harmless(q, m) {
+		l.graceQueue = append(l.graceQueue, q)
+		return
+	}
+	q.again()
+}
+
+// die ends the loop because of an error that nothing can be done about.
+func (l *loop) die(err error) {
+	if l.err == nil {
+		l.err = err
+		l.slog.Error("the master stops", "err", err)
+	}
+}
+
+// stopWait bounds how long a clean stop waits for the log.
+const stopWait = 5 * time.Second
+
+// shutdown ends the loop: what is on its way to the log is applied and answered,
+// then an image is written.
+func (l *loop) shutdown() {
+	l.isReady.Store(false)
+	l.in.close()
+	if l.killed || l.err != nil {
+		return
+	}
+	if l.batch != nil {
+		l.propose()
+	}
+	limit := time.NewTimer(stopWait)
+	defer limit.Stop()
+	for l.inFlight > 0 && l.err == nil {
+		select {
+		case list, open := <-l.log.Committed():
+			if !open {
+				return
+			}
+			l.wakeUp()
+			l.committed(list)
+		case <-limit.C:
+			l.slog.Warn("the changelog does not end", "in flight", l.inFlight)
+			return
+		}
+	}
+	l.background.Wait() // an image that is being written now
+	l.finalImage()
+}
