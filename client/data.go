@@ -63,6 +63,7 @@ type leased struct {
 	broken  map[chunk.Server]error // replicas that failed since round began
 	again   bool                   // everything in sent must be sent again
 	mends   int                    // in a row, without a success
+	trouble int64                  // monotonic time since when nothing succeeds; 0: all is well
 	conns   []*link.Conn           // of loc.Replicas, on which sent was accepted
 	used    int64
 }
@@ -97,16 +98,22 @@ func (d *fileData) pending() bool {
 	return d.changed || d.kill || len(d.chunks) > 0 || d.committing
 }
 
-// lease takes over the location of a new lease.
+// lease takes over the location that the master gave for a lease: a new one, or
+// the one that is held already with a new token.
 func (w *leased) lease(loc wire.ChunkLoc) {
-	w.loc = loc
-	w.held, w.touched, w.landed, w.trimmed = true, false, false, false
-	w.fresh = loc.Version == 1
+	same := w.loc.Chunk == loc.Chunk && w.loc.Version == loc.Version && w.fresh == (loc.Version == 1)
+	if !same {
+		w.touched, w.landed, w.trimmed = false, false, false
+		w.fresh = loc.Version == 1
+	} else if w.trimmed {
+		loc.Valid = chunk.Size
+	}
+	if w.fresh && loc.Valid < chunk.Size && !w.touched {
+		loc.Valid, w.trimmed = chunk.Size, true // there is nothing to trim
+	}
+	w.loc, w.held = loc, true
 	w.relocate()
 	w.again = len(w.sent) > 0
-	if w.fresh && loc.Valid < chunk.Size {
-		w.loc.Valid, w.trimmed = chunk.Size, true // there is nothing to trim
-	}
 	delete(w.d.layout, w.index)
 }
 

@@ -190,7 +190,7 @@ func (d *Dir) install(k *call, cookie uint64, r *wire.ReadDirReply) {
 	n.grant(k, r.DirRights, 0)
 	s := n.directory()
 	s.parent = r.Parent
-	if !n.can(inode.D) || k.num < n.quarantine {
+	if !n.can(inode.D) || k.num < n.quarantine || r.DirRights&inode.D == 0 {
 		d.gathered = false
 		return
 	}

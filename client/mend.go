@@ -43,16 +43,25 @@ func (w *leased) mend() {
 // was given up.
 func (w *leased) judge() bool {
 	n := w.d.n
-	began := n.c.now()
+	if w.trouble == 0 {
+		w.trouble = n.c.now()
+	}
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
 		w.mends++
 		broken, loc := w.broken, w.loc
 		n.mu.Unlock()
 		failed, renew := n.c.verdict(loc, broken, w.mends > maxMends)
+		if renew && w.mends > 1 {
+			n.c.sleep(n.c.ctx, min(backoffMin<<min(w.mends, 6), backoffMax))
+		}
 		n.mu.Lock()
+		late := n.c.now()-w.trouble > int64(giveUpAfter)
 		switch {
 		case n.dead || n.c.ctx.Err() != nil:
 			w.drop()
+			return false
+		case renew && late:
+			w.fail(status.Errorf(status.IO, "inode %d chunk %v: no replica takes writes", n.ino, loc.Chunk))
 			return false
 		case renew:
 			w.held, w.broken, w.again = false, nil, true
@@ -67,7 +76,7 @@ func (w *leased) judge() bool {
 				return false
 			}
 		}
-		if len(failed) < len(loc.Replicas) || n.c.now()-began > int64(giveUpAfter) {
+		if len(failed) < len(loc.Replicas) || late {
 			return w.dropReplicas(failed)
 		}
 		// Nobody can be reached: they may all be restarting.
@@ -80,6 +89,16 @@ func (w *leased) judge() bool {
 // verdict tells which of the broken replicas are to be dropped. renew: the
 // lease itself is no longer good.
 func (c *Client) verdict(loc wire.ChunkLoc, broken map[chunk.Server]error, impatient bool) (failed []chunk.Server, renew bool) {
+	behind := 0
+	for _, r := range loc.Replicas {
+		switch status.CodeOf(broken[r.Server]) {
+		case status.StaleVersion, status.NoLease, status.NoChunk:
+			behind++
+		}
+	}
+	if behind == len(loc.Replicas) {
+		return nil, true // they cannot all be wrong
+	}
 	for _, r := range loc.Replicas {
 		err, ok := broken[r.Server]
 		if !ok {

@@ -76,8 +76,10 @@ func (c *Client) installEntry(k *call, parent inode.Ino, name string, r *wire.En
 		p.learn(&r.Parent)
 	}
 	d := p.directory()
-	if name != "" && k.num >= p.quarantine {
+	if name != "" && k.num >= p.quarantine && r.DirRights&inode.D != 0 {
 		d.put(p, name, r.Attr.Ino)
+	} else if r.Changed && name != "" {
+		d.changed(p, []string{name})
 	}
 	out.EntryTTL = d.ttl(p)
 	return out
@@ -222,8 +224,9 @@ func (c *Client) create(ctx context.Context, m wire.Make, flags uint32) (out Nod
 		c.installNode(k, &reply, func(n *node) { n.lease(&reply) })
 		node := c.installEntry(k, m.Parent, m.Name, &reply)
 		n.mu.Lock()
-		n.told = true
-		n.orphan = n.orphan || m.Name == ""
+		if m.Name == "" {
+			n.told, n.orphan = true, true
+		}
 		opened = n.open(flags)
 		n.mu.Unlock()
 		if k.abandoned() {

@@ -153,7 +153,7 @@ func (o *order) answered(m *wire.WriteReply, err error) {
 // accepted notes that all replicas have an extent.
 func (w *leased) accepted(e *extent) {
 	e.acked, w.landed = true, true
-	w.mends = 0
+	w.mends, w.trouble = 0, 0
 	if e.trim {
 		w.loc.Valid = chunk.Size
 		w.trimmed = true

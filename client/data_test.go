@@ -1,0 +1,344 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+func pattern(n int, seed uint64) []byte {
+	r := rand.New(rand.NewPCG(seed, 7))
+	p := make([]byte, n)
+	for i := 0; i+8 <= n; i += 8 {
+		v := r.Uint64()
+		for j := range 8 {
+			p[i+j] = byte(v >> (8 * j))
+		}
+	}
+	return p
+}
+
+func TestSmallFile(t *testing.T) {
+	cl := startCluster(t, 3, false)
+	a := cl.connect(nil)
+	data := pattern(4096, 1)
+	f := create(t, a, "x")
+	write(t, f, data, 0)
+	if err := f.Flush(bg); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, f, 0, 5000); !bytes.Equal(got, data) {
+		t.Fatal("what was written is not read")
+	}
+	ino := f.Ino()
+	f.Close()
+	if got := attr(t, a, ino); got.Size != 4096 {
+		t.Fatalf("size %d", got.Size)
+	}
+	b := cl.connect(nil)
+	g := open(t, b, "x")
+	defer g.Close()
+	if got := read(t, g, 0, 5000); !bytes.Equal(got, data) {
+		t.Fatal("another mount reads something else")
+	}
+}
+
+func TestSmallFileCost(t *testing.T) {
+	cl := startCluster(t, 3, false)
+	a := cl.connect(nil)
+	warm := create(t, a, "warm") // D on the directory, connections to chunkservers
+	write(t, warm, []byte("x"), 0)
+	warm.Close()
+	before := a.met.writes.Get()
+	f := create(t, a, "x")
+	write(t, f, pattern(4096, 1), 0)
+	if err := f.Flush(bg); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if n := a.met.writes.Get() - before; n != 1 {
+		t.Errorf("%d writes for one small file", n)
+	}
+	eventually(t, "the file is committed", func() bool { a.taskMu.Lock(); defer a.taskMu.Unlock(); return len(a.tasks) == 0 })
+	reads, misses := a.met.reads.Get(), a.met.attrMisses.Get()+a.met.entryMiss.Get()
+	g := open(t, a, "x")
+	read(t, g, 0, 4096)
+	g.Close()
+	if n := a.met.reads.Get() - reads; n != 1 {
+		t.Errorf("%d reads for one small file", n)
+	}
+	if n := a.met.attrMisses.Get() + a.met.entryMiss.Get() - misses; n != 0 {
+		t.Errorf("%d requests to the master for a file that is known", n)
+	}
+}
+
+func TestStream(t *testing.T) {
+	cl := startCluster(t, 3, false)
+	a := cl.connect(nil)
+	b := cl.connect(nil)
+	data := pattern(70<<20, 3) // crosses a chunk
+	f := create(t, a, "big")
+	for off := 0; off < len(data); off += 128 << 10 {
+		write(t, f, data[off:min(len(data), off+128<<10)], int64(off))
+	}
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for i, c := range []*Client{b, a} {
+		g := open(t, c, "big")
+		for off := 0; off < len(data); off += 128 << 10 {
+			if got := read(t, g, int64(off), 128<<10); !bytes.Equal(got, data[off:min(len(data), off+128<<10)]) {
+				t.Fatalf("client %d: difference near %d", i, off)
+			}
+		}
+		if c.met.ahead.Get() == 0 {
+			t.Error("nothing was read ahead")
+		}
+		g.Close()
+	}
+}
+
+// model is a file in memory.
+type model struct{ b []byte }
+
+func (m *model) write(p []byte, off int) {
+	if need := off + len(p); need > len(m.b) {
+		m.b = append(m.b, make([]byte, need-len(m.b))...)
+	}
+	copy(m.b[off:], p)
+}
+
+func (m *model) truncate(n int) {
+	if n <= len(m.b) {
+		m.b = m.b[:n:n]
+		return
+	}
+	m.b = append(m.b, make([]byte, n-len(m.b))...)
+}
+
+func (m *model) zero(off, n int) {
+	if off < len(m.b) {
+		clear(m.b[off:min(len(m.b), off+n)])
+	}
+}
+
+// TestTwoClients lets two clients do random things to the same files, one at a
+// time, and compares every read with a file in memory.
+func TestTwoClients(t *testing.T) {
+	cl := startCluster(t, 3, false)
+	clients := []*Client{cl.connect(nil), cl.connect(nil)}
+	steps := 1500
+	if testing.Short() {
+		steps = 300
+	}
+	var wg sync.WaitGroup
+	for file := range 3 {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			twoClients(t, clients, fmt.Sprintf("f%d", file), uint64(file), steps)
+		}()
+	}
+	wg.Wait()
+}
+
+func twoClients(t *testing.T, clients []*Client, name string, seed uint64, steps int) {
+	rnd := rand.New(rand.NewPCG(seed, 99))
+	files := []*File{create(t, clients[0], name), nil}
+	files[1] = open(t, clients[1], name)
+	defer files[0].Close()
+	defer files[1].Close()
+	var m model
+	const span = 3 << 20
+	base := 0
+	if seed == 1 {
+		base = chunk.Size - span/2 // across two chunks
+		m.truncate(base)
+		if _, err := clients[0].SetAttr(bg, files[0].Ino(), wire.SetAttr{Valid: wire.SetSize, Size: uint64(base)}); err != nil {
+			t.Error(err)
+			return
+		}
+	}
+	for step := range steps {
+		who := rnd.IntN(2)
+		if rnd.IntN(4) > 0 {
+			who = step / 20 % 2
+		}
+		f, c := files[who], clients[who]
+		off := base + rnd.IntN(span)
+		var err error
+		var what string
+		switch op := rnd.IntN(20); {
+		case op < 8:
+			p := pattern(rnd.IntN(20000)+1, rnd.Uint64())
+			what = fmt.Sprintf("write %d+%d", off, len(p))
+			m.write(p, off)
+			_, err = f.WriteAt(bg, p, int64(off), WriteFlags{})
+		case op < 13:
+			n := rnd.IntN(100000) + 1
+			what = fmt.Sprintf("read %d+%d", off, n)
+			got := make([]byte, n)
+			var k int
+			k, err = f.ReadAt(bg, got, int64(off))
+			want := []byte{}
+			if off < len(m.b) {
+				want = m.b[off:min(len(m.b), off+n)]
+			}
+			if err == nil && !bytes.Equal(got[:k], want) {
+				i := 0
+				for i < min(k, len(want)) && got[i] == want[i] {
+					i++
+				}
+				t.Errorf("%s step %d client %d: %s gives %d bytes, want %d; first difference at %d", name, step, who, what, k, len(want), off+i)
+				return
+			}
+		case op < 14:
+			n := base + rnd.IntN(span)
+			what = fmt.Sprintf("truncate %d", n)
+			m.truncate(n)
+			_, err = c.SetAttr(bg, f.Ino(), wire.SetAttr{Valid: wire.SetSize, Size: uint64(n)})
+		case op < 15:
+			n := rnd.IntN(300000) + 1
+			what = fmt.Sprintf("punch %d+%d", off, n)
+			m.zero(off, n)
+			err = f.Allocate(bg, AllocPunchHole|AllocKeepSize, int64(off), int64(n))
+		case op < 16:
+			what = "sync"
+			err = f.Sync(bg, rnd.IntN(2) == 0)
+		case op < 17:
+			what = "flush"
+			err = f.Flush(bg)
+		case op < 18:
+			p := pattern(rnd.IntN(5000)+1, rnd.Uint64())
+			what = fmt.Sprintf("append %d", len(p))
+			m.write(p, len(m.b))
+			_, err = f.WriteAt(bg, p, 0, WriteFlags{Append: true})
+		case op < 19:
+			what = "stat"
+			node, e := c.GetAttr(bg, f.Ino())
+			if err = e; e == nil && node.Attr.Size != uint64(len(m.b)) {
+				t.Errorf("%s step %d client %d: size %d, want %d", name, step, who, node.Attr.Size, len(m.b))
+				return
+			}
+		default:
+			what = "reopen"
+			files[who].Close()
+			files[who], err = c.OpenFile(bg, f.Ino(), syscall.O_RDWR)
+		}
+		if err != nil {
+			t.Errorf("%s step %d client %d: %s: %v", name, step, who, what, err)
+			return
+		}
+	}
+}
+
+func TestAppendersOnTwoClients(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	clients := []*Client{cl.connect(nil), cl.connect(nil)}
+	create(t, clients[0], "log").Close()
+	const each, writers = 50, 8
+	var wg sync.WaitGroup
+	for w := range writers {
+		f := open(t, clients[w%2], "log")
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			defer f.Close()
+			for i := range each {
+				line := fmt.Sprintf("writer %d line %04d\n", w, i)
+				if _, err := f.WriteAt(bg, []byte(line), 0, WriteFlags{Append: true}); err != nil {
+					t.Errorf("append: %v", err)
+					return
+				}
+			}
+		}()
+	}
+	wg.Wait()
+	f := open(t, clients[0], "log")
+	defer f.Close()
+	lines := bytes.Split(bytes.TrimSpace(read(t, f, 0, 1<<20)), []byte("\n"))
+	if len(lines) != each*writers {
+		t.Fatalf("%d lines, want %d", len(lines), each*writers)
+	}
+	next := make([]int, writers)
+	for _, l := range lines {
+		var w, i int
+		if _, err := fmt.Sscanf(string(l), "writer %d line %d", &w, &i); err != nil || i != next[w] {
+			t.Fatalf("line %q, want number %d of writer %d", l, next[w], w)
+		}
+		next[w]++
+	}
+}
+
+func TestHoles(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	a := cl.connect(nil)
+	f := create(t, a, "sparse")
+	defer f.Close()
+	const far = 3*chunk.Size + 1<<20
+	write(t, f, pattern(8192, 1), 1<<20)
+	write(t, f, pattern(8192, 2), far)
+	seek := func(off int64, whence int, want int64) {
+		t.Helper()
+		got, err := f.Seek(bg, off, whence)
+		if want < 0 {
+			if !errors.Is(err, status.NoDevice) {
+				t.Errorf("seek %d,%d: %d, %v; want no device", off, whence, got, err)
+			}
+		} else if err != nil || got != want {
+			t.Errorf("seek %d,%d: %d, %v; want %d", off, whence, got, err, want)
+		}
+	}
+	seek(0, SeekHole, 0)
+	seek(0, SeekData, 1<<20)
+	seek(1<<20, SeekHole, 1<<20+8192)
+	seek(1<<20+8192, SeekData, far)
+	seek(far, SeekHole, far+8192)
+	seek(far+8192, SeekData, -1)
+	if got := read(t, f, 2<<20, 4096); !bytes.Equal(got, make([]byte, 4096)) {
+		t.Error("a hole is not zeros")
+	}
+	if err := f.Allocate(bg, AllocPunchHole|AllocKeepSize, 1<<20, 4096); err != nil {
+		t.Fatal(err)
+	}
+	seek(0, SeekData, 1<<20+4096)
+	if err := f.Allocate(bg, 0, far, 1<<20); err != nil {
+		t.Fatal(err)
+	}
+	if got := attr(t, a, f.Ino()).Size; got != far+1<<20 {
+		t.Errorf("size after fallocate: %d", got)
+	}
+	seek(far+8192, SeekData, -1)
+	if err := f.Allocate(bg, 0x08, 0, 4096); !errors.Is(err, status.Unsupported) {
+		t.Errorf("collapse: %v", err)
+	}
+}
+
+func TestCopyRange(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	a := cl.connect(nil)
+	src, dst := create(t, a, "src"), create(t, a, "dst")
+	defer src.Close()
+	defer dst.Close()
+	data := pattern(3<<20, 5)
+	write(t, src, data, 0)
+	n, err := a.CopyRange(bg, src, 1000, dst, 5000, 1<<40)
+	if err != nil || n != int64(len(data)-1000) {
+		t.Fatalf("copied %d, %v", n, err)
+	}
+	if got := read(t, dst, 5000, len(data)); !bytes.Equal(got, data[1000:]) {
+		t.Fatal("the copy differs")
+	}
+	if _, err := a.CopyRange(bg, src, 0, src, 1000, 5000); !errors.Is(err, status.Invalid) {
+		t.Errorf("overlapping: %v", err)
+	}
+}
