@@ -1,0 +1,18 @@
+// Package fuse translates between the kernel's file system protocol and the
+// client library: it mounts, answers every request of the kernel from a
+// client.Client, and tells the kernel what to forget when the client says so.
+// The mount command uses it; nobody else imports it.
+//
+// It keeps no truth of its own. A node id is an inode number (the mount's root
+// is node 1 whatever directory of the file system it shows), so that an inode
+// which was merely looked up costs nothing here. State exists only for what is
+// open (handles.go, inodes.go) and for directories with a request in work
+// (dirs.go).
+//
+// The mount itself is made here with mount(2) on an own /dev/fuse descriptor
+// (device.go); go-fuse reads requests from it and a duplicate carries
+// notifications that go-fuse cannot send (notify.go).
+//
+// Locks, in the order in which they may be taken: inode.mu or dirs.mu, then
+// nothing. None is held during a call of the client or a notification.
+package fuse
