@@ -1,4 +1,353 @@
 package segment
 
-// clean empties one segment, if that is worth while, and tells whether it did.
-func (s *Store) clean() bool { return false }
+import (
+	"errors"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/status"
+)
+
+// The cleaner makes free segments out of sealed ones: what is alive in the victim is
+// logged again through the clean head, with the sums it was stored with, and the victim
+// is marked free when that, and everything that made the rest of it dead, is durable.
+// A moved entry tells only which bytes lie where now. It is logged when the index still
+// names the old place, under the same mu, so that no write in between is undone.
+
+// clean empties one segment if that is worth while, and tells whether it did.
+func (s *Store) clean() bool {
+	s.mu.Lock()
+	g := s.victim()
+	if g == nil {
+		s.unlock()
+		return false
+	}
+	g.state = segCleaning
+	err := s.empty(g)
+	if err == nil {
+		s.unlock()
+		err = s.markFree(g)
+		s.mu.Lock()
+		g.retired = g.retired || err != nil
+	}
+	defer s.unlock()
+	if err != nil {
+		g.state = segBad
+		if s.usable() == nil {
+			s.log.Error("segment cannot be emptied", "disk", s.diskID, "segment", g.n, "error", err)
+		}
+		return s.usable() == nil
+	}
+	for _, id := range g.chunks {
+		s.unmention(g, id)
+	}
+	g.chunks = nil
+	s.stat.cleaned.Inc()
+	if g.retired {
+		g.state = segBad
+		return true
+	}
+	g.state = segFree
+	s.written = append(s.written, g)
+	s.changed.Broadcast()
+	return true
+}
+
+// victim picks the sealed segment with the fewest live bytes, if it is all but dead or
+// segments are needed. mu is held.
+func (s *Store) victim() *segment {
+	if s.usable() != nil {
+		return nil
+	}
+	var best *segment
+	for _, g := range s.segs {
+		full := g.state == segSealed && g.pending == 0 || g.state == segBad && g.live == 0 && g.chunks != nil && !g.retired
+		if full && len(g.flight) == 0 && (best == nil || g.live < best.live) {
+			best = g
+		}
+	}
+	need := s.freeSegments() < s.lowWater()
+	switch {
+	case best == nil:
+	case best.live < s.cheap():
+		return best
+	case need && best.live < int64(s.segSize)/20*19:
+		return best
+	}
+	if need && s.freeSegments() <= dataFloor {
+		s.stuck = true
+		s.changed.Broadcast()
+	}
+	return nil
+}
+
+// empty takes all that is alive out of g and returns when g holds nothing any more that
+// a crash could need. mu is held; it is given up for I/O and to wait.
+func (s *Store) empty(g *segment) error {
+	var errs []error
+	for _, id := range g.chunks {
+		if err := s.moveChunk(g, id); err != nil {
+			errs = append(errs, err)
+			if s.usable() != nil {
+				break
+			}
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	// What is dead in g may be so by entries that are not durable yet.
+	if err := s.settle(); err != nil {
+		return err
+	}
+	for g.pins > 0 {
+		s.wait()
+	}
+	return nil
+}
+
+// moveChunk moves what a chunk has in g. mu is held; it is given up.
+func (s *Store) moveChunk(g *segment, id chunk.ID) error {
+	r := readers.Get().(*reader)
+	defer r.recycle()
+	for {
+		imp, more, err := s.collect(g, id, r)
+		if err != nil {
+			return err
+		}
+		if !more {
+			return s.moveState(g, id)
+		}
+		s.unlock()
+		err = r.run()
+		s.letGo(r)
+		if err != nil {
+			s.damaged(id, err)
+		}
+		s.mu.Lock()
+		if err != nil {
+			return status.Errorf(status.Corrupt, "chunk %v: %v", id, err)
+		}
+		if err := s.waitSwitch(id); err != nil {
+			return err
+		}
+		for i := range r.list {
+			if err := s.moveData(g, id, imp, &r.list[i]); err != nil {
+				return err
+			}
+		}
+		r.reset()
+	}
+}
+
+// waitSwitch waits until a chunk that was replaced by an import is so durably: a moved
+// part of the new content must not end up in the old one. mu is held; it is given up.
+func (s *Store) waitSwitch(id chunk.ID) error {
+	for {
+		r := s.index.find(id)
+		if r == nil || r.flags&recSwitch == 0 {
+			return nil
+		}
+		if err := s.usable(); err != nil {
+			return err
+		}
+		s.wait()
+	}
+}
+
+// moveBatch is how many bytes of a chunk are read at once to be moved.
+const moveBatch = 1 << 20
+
+// collect gathers extents of a chunk, or of a copy of it in the making, that lie in g. It
+// moves zeros at once. mu is held.
+func (s *Store) collect(g *segment, id chunk.ID, r *reader) (*Import, bool, error) {
+	var imp *Import
+	for b := s.bodyIn(g, id, &imp); b != nil; b = s.bodyIn(g, id, &imp) {
+		total := uint32(0)
+		for _, e := range s.index.all(b) {
+			if e.seg != g.n || total >= moveBatch {
+				continue
+			}
+			if e.zero() {
+				if err := s.waitSwitch(id); err != nil {
+					return nil, false, err
+				}
+				if err := s.moveZero(g, id, imp, e); err != nil {
+					return nil, false, err
+				}
+				total = moveBatch // the extents may have changed
+				continue
+			}
+			r.add(s, &e, e.off, e.end())
+			total += e.len
+		}
+		if len(r.list) > 0 {
+			return imp, true, nil
+		}
+	}
+	return nil, false, nil
+}
+
+// bodyIn returns a body of a chunk that has extents in g, and the import it belongs to,
+// nil if there is none. mu is held.
+func (s *Store) bodyIn(g *segment, id chunk.ID, imp **Import) *body {
+	has := func(b *body) bool {
+		for _, e := range s.index.all(b) {
+			if e.seg == g.n {
+				return true
+			}
+		}
+		return false
+	}
+	*imp = nil
+	if r := s.index.find(id); r != nil && has(&r.body) {
+		return &r.body
+	}
+	for _, i := range s.imports {
+		if i.id == id && has(&i.body) {
+			*imp = i
+			return &i.body
+		}
+	}
+	return nil
+}
+
+// moveZero logs a run of zeros again. mu is held; it is given up to wait.
+func (s *Store) moveZero(g *segment, id chunk.ID, imp *Import, e extent) error {
+	f, _, err := s.reserveClean(0, 0, 0)
+	if err != nil {
+		return err
+	}
+	cur, ok := s.index.still(s.bodyOf(id, imp), &e, g.n)
+	if r := s.index.find(id); !ok || r != nil && r.flags&recSwitch != 0 {
+		f.undo(0, 0, 0)
+		return nil
+	}
+	m := entry{kind: kindZero, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: cur.off, len: cur.len}
+	s.logMoved(f, &m, imp, nil)
+	s.pump(f.head)
+	return nil
+}
+
+// moveData logs what is left of an extent that was read. mu is held; it is given up.
+func (s *Store) moveData(g *segment, id chunk.ID, imp *Import, p *source) error {
+	for {
+		cur, ok := s.index.still(s.bodyOf(id, imp), &p.extent, g.n)
+		if !ok {
+			return nil
+		}
+		n, pieces := cur.pre()+cur.len+cur.post(), int(cur.pieces())
+		f, pos, err := s.reserveClean(cur.off-cur.pre(), n, pieces)
+		if err != nil {
+			return err
+		}
+		again, ok := s.index.still(s.bodyOf(id, imp), &p.extent, g.n)
+		if r := s.index.find(id); !ok || again != cur || r != nil && r.flags&recSwitch != 0 {
+			f.undo(pos, n, pieces)
+			if err := s.waitSwitch(id); err != nil {
+				return err
+			}
+			continue
+		}
+		skip := (cur.pos - cur.pre()) - (p.pos - p.pre())
+		first := (cur.off-cur.pre())/blockSize - (p.off-p.pre())/blockSize
+		m := entry{kind: kindData, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: cur.off, len: cur.len,
+			pos: pos + cur.pre(), pre: uint16(cur.pre()), post: uint16(cur.post())}
+		s.logMoved(f, &m, imp, p.sums[first:][:pieces])
+		s.stat.moved.Add(int(n))
+		s.copyIn(f, pos, p.buf[skip:][:n])
+	}
+}
+
+// still finds the first extent of b that is what is left of e in segment seg. Extents of
+// one segment that overlap in the chunk and lie at the same distance come from one entry.
+func (x *index) still(b *body, e *extent, seg uint32) (extent, bool) {
+	if b == nil {
+		return extent{}, false
+	}
+	l := x.all(b)
+	for i := search(l, e.off); i < len(l) && l[i].off < e.end(); i++ {
+		c := &l[i]
+		if c.seg == seg && c.zero() == e.zero() && (c.zero() || c.pos-c.off == e.pos-e.off) {
+			return *c, true
+		}
+	}
+	return extent{}, false
+}
+
+// bodyOf is the body of a chunk, or that of an import. mu is held.
+func (s *Store) bodyOf(id chunk.ID, imp *Import) *body {
+	if imp != nil && !imp.ended {
+		return &imp.body
+	}
+	if r := s.index.find(id); r != nil {
+		return &r.body
+	}
+	return nil
+}
+
+// logMoved logs an entry of the cleaner; its payload must be copied before the frame can
+// leave. mu is held.
+func (s *Store) logMoved(f *frame, e *entry, imp *Import, sums []uint32) {
+	if imp != nil && !imp.ended {
+		e.imp, e.version = imp.number, imp.version
+	} else if r := s.index.find(e.chunk); r != nil {
+		e.version, e.writes = r.version, r.writes
+	}
+	s.log1(f, e, sums)
+}
+
+// reserveClean finds a place in the clean head. mu is held; it is given up to wait.
+func (s *Store) reserveClean(off, n uint32, pieces int) (*frame, uint32, error) {
+	for {
+		if err := s.usable(); err != nil {
+			return nil, 0, err
+		}
+		if f, pos, ok := s.tryReserve(&s.heads[headClean], true, off, n, pieces); ok {
+			return f, pos, nil
+		}
+		s.wait()
+	}
+}
+
+// moveState logs anew what is known of a chunk, or that it is gone, if the entry that
+// told it lies in g and may be needed. mu is held; it is given up to wait.
+func (s *Store) moveState(g *segment, id chunk.ID) error {
+	needed := func() (*record, bool) {
+		r := s.index.find(id)
+		switch {
+		case r == nil:
+			return nil, false
+		case r.alive():
+			return r, r.attest == g.n || r.state == g.n
+		}
+		return r, r.state == g.n && r.refs > 1 // other segments may have older entries
+	}
+	for {
+		r, ok := needed()
+		if !ok {
+			return nil
+		}
+		if r.seq > s.heads[r.head].durable.seq { // stays behind what is on its way
+			if err := s.usable(); err != nil {
+				return err
+			}
+			s.wait()
+			continue
+		}
+		f, _, err := s.reserveClean(0, 0, 0)
+		if err != nil {
+			return err
+		}
+		if r, ok = needed(); !ok || r.seq > s.heads[r.head].durable.seq {
+			f.undo(0, 0, 0)
+			continue
+		}
+		e := entry{kind: kindState, chunk: id, lsn: s.nextLSN(), version: r.version, writes: r.writes, hide: r.hide, base: r.base}
+		if !r.alive() {
+			e = entry{kind: kindDelete, chunk: id, lsn: e.lsn}
+		}
+		s.log1(f, &e, nil)
+		s.pump(f.head)
+		return nil
+	}
+}

@@ -105,6 +105,7 @@ const (
 	recAlive   = 1 << iota // the chunk exists
 	recDead                // it was deleted, and older entries may be in the log
 	recDamaged             // damage was announced
+	recSwitch              // an import took its place, and that is not durable yet
 )
 
 func (r *record) alive() bool { return r.flags&recAlive != 0 }
@@ -140,6 +141,8 @@ func (x *index) forget(r *record) {
 	if r.refs != 0 || r.alive() || r.body.n != 0 {
 		panic("BUG: record in use forgotten")
 	}
+	x.point(&r.attest, noSegment)
+	x.point(&r.state, noSegment)
 	n := x.table[r.id]
 	delete(x.table, r.id)
 	x.recs.release(n, 1)
@@ -172,6 +175,22 @@ func search(l []extent, off uint32) int {
 		}
 	}
 	return lo
+}
+
+// point makes one of a record's references to segments name seg, and accounts for the
+// entry that it stands for.
+func (x *index) point(ref *uint32, seg uint32) {
+	if *ref == seg {
+		return
+	}
+	if *ref != noSegment {
+		x.live -= entrySize
+		x.touched(*ref, -entrySize)
+	}
+	if *ref = seg; seg != noSegment {
+		x.live += entrySize
+		x.touched(seg, entrySize)
+	}
 }
 
 // hold gives e sums of its own and accounts for it.

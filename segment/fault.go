@@ -1,11 +1,154 @@
 package segment
 
-import "github.com/varvefs/varve/status"
+import (
+	"fmt"
+	"slices"
+	"time"
 
-// writeFailed handles an I/O error of a frame. mu is held.
+	"github.com/varvefs/varve/status"
+)
+
+// maxFaults is how many failed writes a disk may have before it is given up.
+const maxFaults = 3
+
+// writeFailed handles an I/O error of a frame. The same blocks are never tried again and
+// no later sync is trusted to have saved them: the segment is retired, and what it was
+// to hold is written to another one from the buffers, which are kept until then. mu is
+// held.
 func (s *Store) writeFailed(f *frame, err error) {
+	h, g := f.head, f.seg
+	f.bad = true
 	s.stat.failures.Inc()
-	s.fail(err)
+	s.faults++
+	s.log.Error("write failed", "disk", s.diskID, "segment", g.n, "offset", f.off, "bytes", f.size, "error", err)
+	if s.faults > maxFaults {
+		s.fail(fmt.Errorf("%d writes failed, the last: %w", s.faults, err))
+		return
+	}
+	if h.broken != nil && h.broken != g {
+		s.fail(fmt.Errorf("writes failed in two segments at once: %w", err))
+		return
+	}
+	h.broken = g
+	s.retire(h)
+}
+
+// retire writes the frames of the head's broken segment anew as soon as the engine has
+// let go of all of them. mu is held.
+func (s *Store) retire(h *head) {
+	g := h.broken
+	if g == nil {
+		return
+	}
+	if h.open != nil && h.open.seg == g {
+		if h.open.count == 0 {
+			panic("BUG: open frame without entries")
+		}
+		s.close(h)
+	}
+	var again []*frame
+	for _, f := range h.flight {
+		if f.seg != g {
+			continue
+		}
+		if f.launched && !f.written || f.filling > 0 {
+			return
+		}
+		again = append(again, f)
+	}
+	g.retired = true
+	young := h.seg // the head may have gone on to another segment already
+	if young == g {
+		young = nil
+	}
+	h.seg = nil
+	for _, f := range again {
+		if f.seal { // recovery does without
+			h.flight = slices.Delete(h.flight, slices.Index(h.flight, f), slices.Index(h.flight, f)+1)
+			g.pending = 0
+			s.finish(f, nil)
+			continue
+		}
+		if (h.seg == nil || s.room(h.seg) < f.size) && !s.roll(h, true) {
+			s.fail(fmt.Errorf("no segment to write the frames of segment %d to", g.n))
+			return
+		}
+		s.relocate(f, h.seg)
+	}
+	s.leave(g)
+	if young != nil {
+		if h.seg != nil {
+			s.seal(h.seg, noSegment)
+		}
+		h.seg = young
+	}
+	h.broken = nil
+	s.log.Warn("segment retired", "disk", s.diskID, "segment", g.n, "frames_moved", len(again))
+	s.advance(h)
+	s.changed.Broadcast()
+}
+
+// leave makes a segment that is still open one that the cleaner may empty. mu is held.
+func (s *Store) leave(g *segment) {
+	if g.state != segOpen {
+		return
+	}
+	g.close()
+	g.pending = 0
+}
+
+// relocate gives a frame that is not durable a new place at the end of g and lets it
+// leave again. mu is held.
+func (s *Store) relocate(f *frame, g *segment) {
+	var hd header
+	hd.get(f.buf)
+	old, from := f.seg, f.off
+	err := decodeEntries(f.buf, &hd, func(e *entry, _ []uint32) error {
+		s.follow(e, old, g, from, f.size, g.end)
+		return nil
+	})
+	if err != nil {
+		panic(fmt.Sprintf("BUG: own frame: %v", err))
+	}
+	old.landed(f)
+	f.seg, f.off = g, g.end
+	g.flight = append(g.flight, f)
+	hd.seg, hd.off, hd.incarnation, hd.previous, hd.time = g.n, g.end, g.incarnation, g.previous, time.Now().UnixNano()
+	f.sum = hd.put(f.buf)
+	g.note(&hd, f.buf[:f.used])
+	s.launch(f)
+}
+
+// follow changes what the index says of an entry whose frame moves from byte off of old
+// to byte to of g. mu is held.
+func (s *Store) follow(e *entry, old, g *segment, off, size, to uint32) {
+	r := s.index.find(e.chunk)
+	s.mention(g, r)
+	if r.attest == old.n && e.flags&flagMoved == 0 && e.imp == 0 {
+		s.index.point(&r.attest, g.n)
+	}
+	if r.state == old.n && (e.kind == kindState || e.kind == kindDelete) {
+		s.index.point(&r.state, g.n)
+	}
+	if e.kind != kindData && e.kind != kindZero {
+		return
+	}
+	bodies := []*body{&r.body}
+	for _, imp := range s.imports {
+		if imp.id == e.chunk {
+			bodies = append(bodies, &imp.body)
+		}
+	}
+	for _, b := range bodies {
+		l := s.index.all(b)
+		for i := search(l, e.off); i < len(l) && l[i].off < e.off+e.len; i++ {
+			if x := &l[i]; x.seg == old.n && x.pos-off < size {
+				s.touched(old.n, -x.cost())
+				x.seg, x.pos = g.n, x.pos-off+to
+				s.touched(g.n, x.cost())
+			}
+		}
+	}
 }
 
 // fail gives the disk up: nothing more is accepted, and all that waits is told. mu is
@@ -14,8 +157,8 @@ func (s *Store) fail(err error) {
 	if s.failed != nil {
 		return
 	}
-	s.failed = status.Errorf(status.DiskFailed, "disk %016x: %v", s.super.id.Disk, err)
-	s.log.Error("disk failed", "disk", s.super.id.Disk, "error", err)
+	s.failed = status.Errorf(status.DiskFailed, "disk %016x: %v", s.diskID, err)
+	s.log.Error("disk failed", "disk", s.diskID, "error", err)
 	for i := range s.heads {
 		h := &s.heads[i]
 		for _, f := range h.flight {

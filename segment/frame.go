@@ -40,6 +40,7 @@ type frame struct {
 	closed   bool // takes no more entries
 	launched bool // the engine has it, or is about to
 	written  bool // its I/O is done
+	bad      bool // its I/O failed: it is written again elsewhere
 	finished bool // durable in order, or failed
 
 	err  error // valid when finished
@@ -108,7 +109,7 @@ func (s *Store) close(h *head) {
 	h.seq++
 	f.seq = h.seq
 	g := f.seg
-	hd := header{head: h.n, used: f.used, inline: f.inline, size: size, entries: f.count, disk: s.super.id.Disk, seg: g.n, off: f.off,
+	hd := header{head: h.n, used: f.used, inline: f.inline, size: size, entries: f.count, disk: s.diskID, seg: g.n, off: f.off,
 		incarnation: g.incarnation, seq: f.seq, lsn: f.lsn, previous: g.previous, time: time.Now().UnixNano()}
 	for i := range s.heads {
 		hd.durable[i] = s.heads[i].durable
@@ -119,13 +120,14 @@ func (s *Store) close(h *head) {
 	s.stat.frames.Inc()
 	s.stat.entries.Add(int(f.count))
 	s.stat.written.Add(int(size))
-	if f.filling == 0 {
+	if f.filling == 0 && h.broken != g {
 		s.launch(f)
 	}
 }
 
 // launch queues a frame for the engine. mu is held; unlock hands it over.
 func (s *Store) launch(f *frame) {
+	f.written, f.bad = false, false
 	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: f.seg.base + int64(f.off), Done: f.completed}
 	f.ops[0] = &f.op
 	f.launched = true
@@ -139,9 +141,12 @@ func (s *Store) filled(f *frame) {
 	if f.filling > 0 {
 		return
 	}
-	if f.finished { // the disk failed meanwhile
+	switch {
+	case f.finished: // the disk failed meanwhile
 		f.release()
-	} else if f.closed {
+	case f.seg == f.head.broken:
+		s.retire(f.head)
+	case f.closed:
 		s.launch(f)
 	}
 	s.changed.Broadcast()
@@ -151,7 +156,7 @@ func (s *Store) filled(f *frame) {
 // frame leaves at once when little is in flight, else it waits and collects until a
 // frame before it is done. mu is held.
 func (s *Store) pump(h *head) {
-	if f := h.open; f != nil && f.count > 0 && len(h.flight) < eagerSmall {
+	if f := h.open; f != nil && f.count > 0 && len(h.flight) < eagerSmall && h.broken == nil {
 		s.close(h)
 	}
 }
@@ -168,6 +173,7 @@ func (f *frame) completed(op *engine.Op) {
 		s.writeFailed(f, op.Err)
 	default:
 		s.advance(f.head)
+		s.retire(f.head)
 	}
 	s.unlock()
 }
@@ -175,7 +181,7 @@ func (f *frame) completed(op *engine.Op) {
 // advance takes the frames that are durable in order off the head's queue. mu is held.
 func (s *Store) advance(h *head) {
 	n := 0
-	for n < len(h.flight) && h.flight[n].written {
+	for n < len(h.flight) && h.flight[n].written && !h.flight[n].bad {
 		f := h.flight[n]
 		if !f.seal {
 			h.durable = mark{f.seq, f.seg.n, f.off + f.size}

@@ -83,7 +83,7 @@ func (imp *Import) Commit() error {
 		e.version, e.hide, e.base = imp.version, e.lsn, imp.number
 		s.index.clear(&r.body)
 		r.body, imp.body, imp.ended = imp.body, body{}, true
-		r.flags &^= recDamaged
+		r.flags = r.flags&^recDamaged | recSwitch
 		delete(s.imports, imp.number)
 		return nil
 	})
@@ -91,7 +91,14 @@ func (imp *Import) Commit() error {
 	if err != nil {
 		return err
 	}
-	return Ticket{f}.Wait()
+	err = Ticket{f}.Wait()
+	s.mu.Lock()
+	if r := s.index.find(imp.id); r != nil && err == nil && r.base == imp.number {
+		r.flags &^= recSwitch
+		s.changed.Broadcast()
+	}
+	s.unlock()
+	return err
 }
 
 // Abort gives the copy up. After Commit it does nothing.

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"syscall"
+	"time"
 
 	"github.com/varvefs/varve/engine"
 )
@@ -28,11 +28,17 @@ func (s *Store) wakePreparer() {
 // keep is the keeper: it makes sure that there are free segments.
 func (s *Store) keep() {
 	defer s.workers.Done()
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-s.keeper:
+		case <-tick.C:
+			if err := s.measure(); err != nil {
+				s.log.Warn("free space", "disk", s.diskID, "error", err)
+			}
 		}
 		for s.keepOnce() {
 		}
@@ -66,6 +72,10 @@ func (s *Store) keepOnce() bool {
 // lowWater is the number of free segments below which the keeper makes more. mu is held.
 func (s *Store) lowWater() int { return dataFloor + max(2, s.maxSegments/50) }
 
+// cheap is the number of live bytes below which a segment is emptied even if there is
+// no need. mu is held.
+func (s *Store) cheap() int64 { return int64(s.segSize) / 32 }
+
 // measure finds out how many segments the store may have. mu is not held.
 func (s *Store) measure() error {
 	limit := s.limit
@@ -75,7 +85,7 @@ func (s *Store) measure() error {
 			return err
 		}
 		s.mu.Lock()
-		own := uint64(len(s.segs)) * uint64(s.super.segment)
+		own := uint64(len(s.segs)) * uint64(s.segSize)
 		s.unlock()
 		limit = own
 		if keep := total / 100 * 3; free > keep {
@@ -84,11 +94,11 @@ func (s *Store) measure() error {
 	}
 	s.mu.Lock()
 	defer s.unlock()
-	n := min(limit/uint64(s.super.segment), math.MaxInt32)
-	n -= n % uint64(s.super.perFile)
+	n := min(limit/uint64(s.segSize), math.MaxInt32)
+	n -= n % uint64(s.perFile)
 	s.maxSegments = max(int(n), len(s.segs))
 	if s.maxSegments < minSegments {
-		return fmt.Errorf("room for %d segments of %d bytes; %d are the least", n, s.super.segment, minSegments)
+		return fmt.Errorf("room for %d segments of %d bytes; %d are the least", n, s.segSize, minSegments)
 	}
 	return nil
 }
@@ -97,7 +107,7 @@ func (s *Store) measure() error {
 func (s *Store) grow() error {
 	s.mu.Lock()
 	n := s.super.containers
-	size := int64(s.super.perFile) * int64(s.super.segment)
+	size := int64(s.perFile) * int64(s.segSize)
 	s.unlock()
 	f, err := s.disk.Create(containerName(n), size)
 	if err == nil {
@@ -108,10 +118,9 @@ func (s *Store) grow() error {
 	s.mu.Lock()
 	defer s.unlock()
 	if err != nil {
-		if errors.Is(err, syscall.ENOSPC) && len(s.segs) >= minSegments {
-			s.maxSegments = len(s.segs)
-		}
-		s.log.Error("no new container", "error", err)
+		s.maxSegments = len(s.segs) // until it is measured again
+		s.changed.Broadcast()
+		s.log.Error("no new container", "disk", s.diskID, "error", err)
 		return err
 	}
 	fresh := s.addContainer(f)
@@ -127,12 +136,12 @@ func (s *Store) grow() error {
 // any more. mu is not held.
 func (s *Store) markFree(g *segment) error {
 	s.mu.Lock()
-	m := free{disk: s.super.id.Disk, seg: g.n, lsn: s.nextLSN()}
+	m := free{disk: s.diskID, seg: g.n, lsn: s.nextLSN()}
 	s.unlock()
 	b := engine.Alloc(blockSize)
 	defer engine.Free(b)
 	m.put(b)
-	for _, off := range []int64{0, int64(s.super.segment) - blockSize} {
+	for _, off := range []int64{0, int64(s.segSize) - blockSize} {
 		if err := engine.Do(g.file, engine.WriteSync, b, g.base+off); err != nil {
 			return err
 		}
@@ -192,7 +201,7 @@ func (s *Store) prepareOne() bool {
 // zeroFill writes zeros over a segment in steps, so that Close need not wait long.
 func (s *Store) zeroFill(g *segment) error {
 	const step = 4 << 20
-	size := int64(s.super.segment)
+	size := int64(s.segSize)
 	for off := int64(0); off < size; off += step {
 		select {
 		case <-s.stop:

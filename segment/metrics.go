@@ -9,7 +9,7 @@ type stats struct {
 	frames, entries, written, moved, cleaned, corrupt, failures, lost *metrics.Counter
 }
 
-func newStats(set *metrics.Set, s *Store) *stats {
+func newStats(set *metrics.Set) *stats {
 	return &stats{
 		frames:   set.GetOrCreateCounter("varve_segment_frames_total"),
 		entries:  set.GetOrCreateCounter("varve_segment_entries_total"),

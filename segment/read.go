@@ -75,13 +75,18 @@ type reader struct {
 var readers = sync.Pool{New: func() any { return new(reader) }}
 
 func (r *reader) recycle() {
+	r.reset()
+	readers.Put(r)
+}
+
+// reset gives back what a read has taken.
+func (r *reader) reset() {
 	for i := range r.list {
 		engine.Free(r.list[i].mem)
 	}
 	clear(r.list)
 	clear(r.ops)
 	r.list, r.sums, r.ops, r.buf = r.list[:0], r.sums[:0], r.ops[:0], nil
-	readers.Put(r)
 }
 
 // gather finds what [from, to) of b is made of and pins it. mu is held; it is given up
@@ -264,7 +269,7 @@ func (s *Store) damaged(id chunk.ID, err error) {
 		return
 	}
 	r.flags |= recDamaged
-	s.log.Error("damaged chunk", "chunk", id, "disk", s.super.id.Disk, "error", err)
+	s.log.Error("damaged chunk", "chunk", id, "disk", s.diskID, "error", err)
 	s.announce(Event{Kind: Damaged, Chunk: id, Err: err})
 }
 

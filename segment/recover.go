@@ -37,7 +37,7 @@ func (s *Store) recover() error {
 	began := time.Now()
 	r := &recovery{s: s, final: make(map[chunk.ID]verdict)}
 	for _, g := range s.segs {
-		r.found = append(r.found, look(g, s.super.segment, s.super.id.Disk))
+		r.found = append(r.found, look(g, s.segSize, s.diskID))
 	}
 	for _, step := range []func() error{r.mark, r.cut, r.repair, r.judge, r.replay} {
 		if err := step(); err != nil {
@@ -46,7 +46,7 @@ func (s *Store) recover() error {
 	}
 	r.settle()
 	if len(s.segs) > 0 {
-		s.log.Info("segment store recovered", "disk", fmt.Sprintf("%016x", s.super.id.Disk), "chunks", s.index.count,
+		s.log.Info("segment store recovered", "disk", fmt.Sprintf("%016x", s.diskID), "chunks", s.index.count,
 			"segments", len(s.segs), "lost_frames", r.lost, "took", time.Since(began))
 	}
 	return nil
@@ -90,8 +90,8 @@ func (r *recovery) lookNext() {
 		if fd.sealed != nil || len(fd.frames)+len(fd.late) > 0 {
 			continue
 		}
-		w := newWindow(fd.g, r.s.super.segment)
-		fd.ahead(w, 0, nil, r.s.super.id.Disk)
+		w := newWindow(fd.g, r.s.segSize)
+		fd.ahead(w, 0, nil, r.s.diskID)
 		w.free()
 		if len(fd.late) > 0 {
 			fd.blank, fd.fresh = false, false
@@ -154,12 +154,13 @@ func (r *recovery) cutHead(h uint8) error {
 	})
 	keep := d
 	for _, b := range beyond {
-		if b.f.seq > keep+1 {
+		if b.f.seq <= keep {
+			continue // written before, and again where we saw it already
+		}
+		if b.f.seq > keep+1 || !r.whole(b) {
 			break
 		}
-		if b.f.seq == keep+1 && r.whole(b) {
-			keep++
-		}
+		keep++
 	}
 	r.keep[h] = keep
 	for _, fd := range tails {
@@ -238,7 +239,7 @@ func (r *recovery) announceLost(fd *found, n uint64) {
 	r.s.stat.lost.Add(int(n))
 	err := fmt.Errorf("%s: segment %d: %d frames that were durable cannot be read: %w", fd.g.file.Name(), fd.g.n, n,
 		cmp.Or(fd.stop, errors.New("no valid header")))
-	r.s.log.Error("part of the log is lost", "disk", fmt.Sprintf("%016x", r.s.super.id.Disk), "error", err)
+	r.s.log.Error("part of the log is lost", "disk", fmt.Sprintf("%016x", r.s.diskID), "error", err)
 	r.s.announce(Event{Kind: Lost, Err: err})
 }
 
@@ -371,19 +372,22 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 	}
 	g.head, g.incarnation, g.state = fd.frames[0].head, fd.last().incarnation, segOpen
 	h := &s.heads[g.head]
-	damaged := fd.spoiled || uint32(len(g.body)) > s.super.segment-g.end-2*blockSize
+	damaged := fd.spoiled || uint32(len(g.body)) > s.segSize-g.end-2*blockSize
 	if newest && !damaged && s.room(g) > 0 && fd.last().seq == max(r.keep[g.head], r.marks[g.head].seq) {
 		// A new incarnation: what is torn behind the end can never count again.
 		g.incarnation = s.nextLSN()
 		h.seg = g
 		return nil
 	}
-	at := s.super.segment - blockSize - (uint32(len(g.body))+blockSize-1)&^(blockSize-1)
+	at := s.segSize - blockSize - (uint32(len(g.body))+blockSize-1)&^(blockSize-1)
 	if at < g.end {
 		return fmt.Errorf("%s: segment %d: no room for its seal", g.file.Name(), g.n)
 	}
 	buf, _ := s.sealOf(g, noSegment)
 	defer engine.Free(buf)
 	g.state = segSealed
-	return engine.Do(g.file, engine.WriteSync, buf, g.base+int64(s.super.segment)-int64(len(buf)))
+	if err := engine.Do(g.file, engine.WriteSync, buf, g.base+int64(s.segSize)-int64(len(buf))); err != nil {
+		s.log.Warn("seal not written", "disk", s.diskID, "segment", g.n, "error", err) // the next recovery walks again
+	}
+	return nil
 }

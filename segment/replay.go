@@ -12,9 +12,7 @@ import (
 type cursor struct {
 	r       *recovery
 	list    []*found // segments in order
-	frames  []*foundFrame
 	pending []placed
-	sums    []uint32
 	at      int // next of pending
 }
 
@@ -152,12 +150,7 @@ func (r *recovery) settle() {
 		case segFree:
 			s.written = append(s.written, g)
 		case segSealed:
-			g.chunks = make([]chunk.ID, 0, len(g.set))
-			for id := range g.set {
-				g.chunks = append(g.chunks, id)
-			}
-			slices.Sort(g.chunks)
-			g.set, g.body = nil, nil
+			g.close()
 		}
 	}
 	slices.Reverse(s.blank) // pick takes from the end: fill the first container first
@@ -166,7 +159,7 @@ func (r *recovery) settle() {
 		if rec := s.index.find(id); !rec.alive() && rec.body.n > 0 {
 			// Only moved entries of it are left: the one that made it is lost.
 			s.setAlive(rec, true)
-			rec.attest = s.index.all(&rec.body)[0].seg
+			s.index.point(&rec.attest, s.index.all(&rec.body)[0].seg)
 			rec.flags |= recDamaged
 			s.announce(Event{Kind: Damaged, Chunk: id})
 		}

@@ -21,7 +21,7 @@ const (
 	segOpen                     // the place where a head grows
 	segSealed                   // full, or left
 	segCleaning                 // the cleaner takes what is alive out of it
-	segBad                      // the disk failed to write to it, or damage keeps it from being emptied
+	segBad                      // the disk failed to write to it, or damage kept it from being emptied
 )
 
 func (s segState) String() string {
@@ -37,6 +37,7 @@ type segment struct {
 
 	state       segState
 	head        uint8
+	retired     bool   // the disk failed to write to it: never used again
 	reserve     bool   // was opened for what must always find room, not for data
 	incarnation uint64 // LSN drawn when writing to it began
 	end         uint32 // bytes filled by frames, also those not yet durable
@@ -94,8 +95,8 @@ func (g *segment) sealSize() uint32 {
 
 // room is what a frame may take that starts at the end of g, in bytes.
 func (s *Store) room(g *segment) uint32 {
-	if used := g.end + g.sealSize(); used < s.super.segment {
-		return min(s.super.segment-used, s.frameMax)
+	if used := g.end + g.sealSize(); used < s.segSize {
+		return min(s.segSize-used, s.frameMax)
 	}
 	return 0
 }
@@ -104,7 +105,10 @@ func (s *Store) room(g *segment) uint32 {
 func (s *Store) start(g *segment, h *head) {
 	g.state, g.head = segOpen, h.n
 	g.incarnation = s.nextLSN()
-	g.end, g.previous, g.frames, g.first, g.last, g.lsn, g.live = 0, 0, 0, 0, 0, 0, 0
+	g.end, g.previous, g.frames, g.first, g.last, g.lsn = 0, 0, 0, 0, 0, 0
+	if g.live != 0 {
+		panic(fmt.Sprintf("BUG: segment %d has %d live bytes before it is written", g.n, g.live))
+	}
 	g.body, g.chunks = nil, nil
 	g.set = make(map[chunk.ID]struct{})
 	h.seg = g
@@ -113,25 +117,31 @@ func (s *Store) start(g *segment, h *head) {
 // sealOf builds the seal of a segment. It lies at the end of the segment.
 func (s *Store) sealOf(g *segment, next uint32) (buf []byte, at uint32) {
 	body := (uint32(len(g.body)) + blockSize - 1) &^ (blockSize - 1)
-	at = s.super.segment - blockSize - body
+	at = s.segSize - blockSize - body
 	buf = engine.Alloc(int(body + blockSize))
 	clear(buf)
 	copy(buf, g.body)
-	t := trailer{head: g.head, disk: s.super.id.Disk, seg: g.n, end: g.end, incarnation: g.incarnation, first: g.first, last: g.last,
+	t := trailer{head: g.head, disk: s.diskID, seg: g.n, end: g.end, incarnation: g.incarnation, first: g.first, last: g.last,
 		lsn: g.lsn, frames: g.frames, body: at, bodySize: uint32(len(g.body)), bodySum: chunk.Sum(g.body), next: next, time: time.Now().UnixNano()}
 	t.put(buf[body:])
 	return buf, at
 }
 
-// seal ends an open segment: its seal goes out behind its last frame. mu is held.
-func (s *Store) seal(g *segment, next uint32) {
-	buf, at := s.sealOf(g, next)
+// close ends the books of an open segment.
+func (g *segment) close() {
 	g.chunks = make([]chunk.ID, 0, len(g.set))
 	for id := range g.set {
 		g.chunks = append(g.chunks, id)
 	}
 	slices.Sort(g.chunks)
-	g.state, g.set, g.body, g.pending = segSealed, nil, nil, 1
+	g.state, g.set, g.body = segSealed, nil, nil
+}
+
+// seal ends an open segment: its seal goes out behind its last frame. mu is held.
+func (s *Store) seal(g *segment, next uint32) {
+	buf, at := s.sealOf(g, next)
+	g.close()
+	g.pending = 1
 	h := &s.heads[g.head]
 	f := &frame{store: s, head: h, seg: g, buf: buf, off: at, size: uint32(len(buf)), seal: true, closed: true}
 	h.flight = append(h.flight, f)
@@ -145,7 +155,7 @@ func floor(h *head, urgent bool) int {
 	case h.n == headClean:
 		return 0
 	case urgent:
-		return 1
+		return metaFloor
 	}
 	return dataFloor
 }
@@ -223,6 +233,18 @@ func (s *Store) freeSegments() int {
 	return len(s.written) + len(s.blank) + s.preparing + max(0, s.maxSegments-len(s.segs))
 }
 
+// touched notes that the live bytes of a segment change by cost. mu is held.
+func (s *Store) touched(seg uint32, cost int64) {
+	g := s.segs[seg]
+	g.live += cost
+	if cost < 0 {
+		s.stuck = false
+		if g.state == segSealed && g.live < s.cheap() {
+			s.wakeKeeper()
+		}
+	}
+}
+
 // containerName is the file of container n.
 func containerName(n uint32) string { return fmt.Sprintf("segments-%05d", n) }
 
@@ -237,8 +259,8 @@ func containerNumber(name string) (uint32, bool) {
 // store is not yet open.
 func (s *Store) addContainer(f engine.File) []*segment {
 	first := len(s.segs)
-	for i := range int(s.super.perFile) {
-		g := &segment{n: uint32(first + i), file: f, base: int64(i) * int64(s.super.segment)}
+	for i := range int(s.perFile) {
+		g := &segment{n: uint32(first + i), file: f, base: int64(i) * int64(s.segSize)}
 		s.segs = append(s.segs, g)
 	}
 	s.files = append(s.files, f)

@@ -29,7 +29,8 @@ type Config struct {
 
 const (
 	minSegments = 16 // segments that a store must have room for
-	dataFloor   = 4  // free segments that data does not touch
+	dataFloor   = 5  // free segments that data does not touch
+	metaFloor   = 2  // free segments that only the cleaner touches
 	reserved    = 8  // segments that are no room for data: open ones, and those above
 	lsnSlack    = 1 << 32
 )
@@ -42,6 +43,7 @@ type head struct {
 	flight  []*frame // closed frames and seals in order
 	seq     uint64   // number of the last frame that was closed
 	durable mark
+	broken  *segment // a write to it failed; nothing leaves until its frames are written elsewhere
 }
 
 // Store is the segment store of one disk. All methods may be called from several
@@ -52,6 +54,10 @@ type Store struct {
 	limit  uint64
 	manual bool
 	stat   *stats
+
+	diskID  uint64 // these do not change once the store is open
+	segSize uint32 // bytes of a segment
+	perFile uint32 // segments of a container
 
 	superMu   sync.Mutex // orders changes of the superblock; taken before mu
 	superFile engine.File
@@ -74,7 +80,7 @@ type Store struct {
 	stuck       bool   // the cleaner found nothing that gives room
 	failed      error  // the disk is given up
 	closing     bool
-	errors      int // failed writes
+	faults      int // failed writes
 
 	ready  *frame   // to be handed to the engine by unlock
 	acked  []*frame // to be called back by unlock
@@ -146,7 +152,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, manual: cfg.manual, imports: make(map[uint64]*Import),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
-	s.index = newIndex(func(seg uint32, cost int64) { s.segs[seg].live += cost })
+	s.index = newIndex(s.touched)
 	for i := range s.heads {
 		s.heads[i].n = uint8(i)
 	}
@@ -154,7 +160,8 @@ func Open(cfg Config) (*Store, error) {
 	if s.superFile, s.super, err = openSuper(&cfg); err != nil {
 		return nil, fmt.Errorf("open segment store: %w", err)
 	}
-	s.stat = newStats(cfg.Metrics, s)
+	s.diskID, s.segSize, s.perFile = s.super.id.Disk, s.super.segment, s.super.perFile
+	s.stat = newStats(cfg.Metrics)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open segment store: %w", err), s.closeFiles())
 	}
@@ -167,7 +174,7 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open() error {
-	s.partMax = min(1<<20, s.super.segment/8&^(blockSize-1))
+	s.partMax = min(1<<20, s.segSize/8&^(blockSize-1))
 	s.frameMax = headerSize + s.partMax + blockSize
 	s.lsn = s.super.lsn
 	if err := s.changeSuper(func(p *super) { p.lsn += lsnStride }); err != nil {
@@ -224,7 +231,7 @@ func (s *Store) openContainers() error {
 			}
 		}
 	}
-	want := int64(s.super.perFile) * int64(s.super.segment)
+	want := int64(s.perFile) * int64(s.segSize)
 	for n := range s.super.containers {
 		f, err := s.disk.Open(containerName(n))
 		if err != nil {
@@ -369,7 +376,7 @@ func (s *Store) Space() Space {
 func (s *Store) capacity() int64 {
 	n := s.maxSegments
 	n -= max(reserved, n*3/100)
-	return int64(n) * int64(s.super.segment) / 10 * 9
+	return int64(n) * int64(s.segSize) / 10 * 9
 }
 
 // Stat tells what is known of a chunk, and whether there is one.

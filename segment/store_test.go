@@ -14,6 +14,8 @@ import (
 	"github.com/varvefs/varve/status"
 )
 
+var testLog = slog.New(slog.DiscardHandler)
+
 var testIdentity = Identity{Disk: 0xd15c, Server: 7, Cluster: "test"}
 
 // disks are the disks that the general tests run on. reopen gives the disk again after
@@ -31,7 +33,7 @@ func onDisks(t *testing.T, fn func(t *testing.T, d engine.Disk)) {
 }
 
 func smallConfig(d engine.Disk) Config {
-	return Config{Disk: d, SegmentSize: 256 << 10, ContainerSegments: 8, Limit: 64 * 256 << 10, Create: &testIdentity}
+	return Config{Disk: d, SegmentSize: 256 << 10, ContainerSegments: 8, Limit: 64 * 256 << 10, Create: &testIdentity, Log: testLog}
 }
 
 func mustOpen(t *testing.T, cfg Config) *Store {

@@ -176,7 +176,9 @@ func openSuper(cfg *Config) (engine.File, super, error) {
 		return nil, super{}, err
 	}
 	s, err := readSuper(f)
-	if err == errBlank {
+	if err == errBlank && cfg.Create == nil {
+		err = fmt.Errorf("%s: it was never written: %w", superName, fs.ErrNotExist)
+	} else if err == errBlank {
 		// Creation was cut short before there was anything to keep, unless there are containers.
 		if err = noContainers(cfg.Disk); err == nil {
 			if err = f.Close(); err == nil {

@@ -212,7 +212,7 @@ func (s *Store) usable() error {
 func (s *Store) spaceFor(off, n uint32) error {
 	e := extent{off: off, len: n}
 	if s.index.live+e.cost() > s.capacity() {
-		return status.Errorf(status.NoSpace, "disk %016x: %d bytes in use", s.super.id.Disk, s.index.live)
+		return status.Errorf(status.NoSpace, "disk %016x: %d bytes in use", s.diskID, s.index.live)
 	}
 	return nil
 }
@@ -237,7 +237,7 @@ func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces in
 			return f, pos, nil
 		}
 		if s.stuck && !urgent {
-			return nil, 0, status.Errorf(status.NoSpace, "disk %016x: nothing left to clean", s.super.id.Disk)
+			return nil, 0, status.Errorf(status.NoSpace, "disk %016x: nothing left to clean", s.diskID)
 		}
 		s.wait()
 	}
@@ -266,13 +266,13 @@ func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*fr
 			if pos, ok := f.place(off, n, pieces, len(h.flight) == 0); ok {
 				return f, pos, true
 			}
-			if len(h.flight) >= maxFlight {
+			if len(h.flight) >= maxFlight || h.broken != nil {
 				return nil, 0, false
 			}
 			s.close(h)
 			continue
 		}
-		if len(h.flight) >= maxFlight {
+		if len(h.flight) >= maxFlight || h.broken != nil {
 			return nil, 0, false
 		}
 		need := headerSize + n + blockSize
@@ -308,9 +308,8 @@ func (f *frame) undo(pos, n uint32, pieces int) {
 func (s *Store) log1(f *frame, e *entry, sums []uint32) {
 	f.add(e, sums)
 	r := s.index.make(e.chunk)
-	r.head, r.seq = f.head.n, f.head.seq+1
-	if s.stuck && e.kind != kindData {
-		s.stuck = false
+	if e.flags&flagMoved == 0 {
+		r.head, r.seq = f.head.n, f.head.seq+1
 	}
 	s.apply(r, e, f.seg, f.off+e.pos, sums)
 }
@@ -335,12 +334,14 @@ func (s *Store) apply(r *record, e *entry, g *segment, pos uint32, sums []uint32
 	case kindState:
 		r.hide, r.base = e.hide, e.base
 		if r.hide != 0 || r.base != 0 {
-			r.state = g.n
+			s.index.point(&r.state, g.n)
 		}
 	case kindDelete:
 		s.index.clear(b)
 		s.setAlive(r, false)
-		*r = record{id: r.id, hide: e.lsn, seq: r.seq, head: r.head, refs: r.refs, state: g.n, attest: noSegment, flags: recDead}
+		s.index.point(&r.attest, noSegment)
+		s.index.point(&r.state, g.n)
+		r.hide, r.base, r.version, r.writes, r.length, r.flags = e.lsn, 0, 0, 0, 0, recDead
 		return
 	}
 	if b == &r.body {
@@ -348,7 +349,8 @@ func (s *Store) apply(r *record, e *entry, g *segment, pos uint32, sums []uint32
 	}
 	if e.imp == 0 && e.flags&flagMoved == 0 {
 		s.setAlive(r, true)
-		r.version, r.writes, r.attest = e.version, e.writes, g.n
+		r.version, r.writes = e.version, e.writes
+		s.index.point(&r.attest, g.n)
 	}
 }
 
