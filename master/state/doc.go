@@ -29,5 +29,6 @@
 // one directory keeps the number, so a walk meets the file exactly once.
 //
 // Each directory carries a tally, per goal, of all that is below it. An inode
-// with several names counts where its oldest living name is.
+// with several names counts once, where its first name is; when that goes,
+// another of its names becomes the first.
 package state

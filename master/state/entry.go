@@ -157,7 +157,7 @@ func (e *Entry) String() string {
 func (e *Entry) Line(r *Result) string {
 	switch {
 	case r.Code != 0:
-		return fmt.Sprintf("%s:%s", e, r.Code)
+		return fmt.Sprintf("%s:%s", e, r.Code.String())
 	case r.Session != 0:
 		return fmt.Sprintf("%s:%d", e, r.Session)
 	case r.Ino != 0:
