@@ -112,7 +112,8 @@ func (l *loop) committed(list []journal.Committed) {
 			}
 		}
 		l.index, l.term = c.Index, c.Term
-		if c.Data == nil && c.Term == l.epoch && l.leading {
+		if c.Data == nil {
+			l.caughtUp = c.Term
 			l.lead()
 		}
 	}

@@ -39,7 +39,8 @@ type loop struct {
 	// The changelog.
 	leading  bool
 	epoch    uint64 // term that this master leads
-	ready    bool   // leads, and has applied all entries of former leaders
+	caughtUp uint64 // term whose first entry is applied, and so all of former leaders
+	ready    bool   // leads, and has caught up
 	early    []func()
 	batch    *batch
 	inFlight int
@@ -100,7 +101,7 @@ func (l *loop) run(stop <-chan struct{}) {
 			l.committed(list)
 		case lead := <-l.log.Leading():
 			l.wakeUp()
-			l.lead1(lead)
+			l.leadership(lead)
 		case <-tick.C:
 			l.wakeUp()
 			l.tick()
@@ -161,10 +162,11 @@ func (l *loop) tick() {
 	}
 }
 
-// lead1 notes who leads.
-func (l *loop) lead1(change journal.Leadership) {
+// leadership notes who leads.
+func (l *loop) leadership(change journal.Leadership) {
 	if change.Leader {
 		l.leading, l.epoch = true, change.Term
+		l.lead()
 		return
 	}
 	if l.leading {
@@ -172,10 +174,13 @@ func (l *loop) lead1(change journal.Leadership) {
 	}
 }
 
-// lead begins to serve: all entries of former leaders are applied. The
-// changelog says which mounts and chunkservers there are; what they hold they
-// will say themselves.
+// lead begins to serve when this master leads and has applied all entries of
+// former leaders. The changelog says which mounts and chunkservers there are;
+// what they hold they will say themselves.
 func (l *loop) lead() {
+	if !l.leading || l.ready || l.caughtUp != l.epoch {
+		return
+	}
 	l.slog.Info("leading", "epoch", l.epoch, "index", l.index, "inodes", l.st.Totals().Inodes)
 	for _, info := range l.st.Sessions() {
 		l.newSession(info).state = sessionReturning
@@ -241,7 +246,8 @@ func (l *loop) enter(q *request, m wire.Message) {
 		l.early = append(l.early, func() { l.enter(q, m) })
 		return
 	}
-	if q.s == nil && m.Kind() != wire.KindSessionOpen && m.Kind() != wire.KindAdmin && m.Kind() != wire.KindStatFS {
+	role, _ := q.conn.Peer()
+	if q.s == nil && role == wire.RoleMount && m.Kind() != wire.KindSessionOpen {
 		s, _ := q.conn.Value().(*session)
 		if s == nil || s.conn != q.conn || s.state != sessionAttached {
 			l.refuse(q, status.Errorf(status.Stale, "there is no session on this connection"))

@@ -109,6 +109,8 @@ func (p *Placement) recount(ref uint32) {
 		return // there will be a sweep, LeaseEnd or Done
 	}
 	switch goal := s.goal(); {
+	case s.place != placeNone && !unsure && !bad && valid == goal:
+		s.place = placeNone // what it waited for has come; its entry is passed over
 	case unsure:
 		p.enqueue(ref, placeVerify)
 	case valid == 0:
@@ -226,14 +228,19 @@ func (p *Placement) setLease(s *slot, servers []chunk.Server) {
 		p.table.copyAt(s, i).set(refLease, false)
 	}
 	for _, id := range servers {
-		if i, ok := p.lookup(id); ok {
-			if k := p.seatOf(s, i); k >= 0 && !p.here(*p.table.copyAt(s, k)) {
-				c := p.table.copyAt(s, k) // it went away meanwhile: it stays in the set
-				c.set(refLease, true)
-				continue
-			}
-			p.putCopy(s, i, Valid, true)
+		i, ok := p.lookup(id)
+		if !ok {
+			continue
 		}
+		if k := p.seatOf(s, i); k >= 0 {
+			c := p.table.copyAt(s, k)
+			c.set(refLease, true)
+			if p.here(*c) && c.state() != Damaged { // else it went away meanwhile, or is no better now
+				*c = c.with(Valid)
+			}
+			continue
+		}
+		p.putCopy(s, i, Valid, true)
 	}
 }
 
@@ -316,7 +323,11 @@ func (p *Placement) Settle(id chunk.ID, servers []chunk.Server) {
 	ref, s := p.ensure(id)
 	p.spoil(s, servers)
 	for _, srv := range servers {
-		if i, ok := p.lookup(srv); ok && p.servers[i].up {
+		i, ok := p.lookup(srv)
+		if !ok || !p.servers[i].up {
+			continue
+		}
+		if k := p.seatOf(s, i); k < 0 || p.table.copyAt(s, k).state() != Damaged {
 			p.putCopy(s, i, Valid, false)
 		}
 	}

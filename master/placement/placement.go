@@ -173,6 +173,7 @@ type Placement struct {
 	delayed heap
 	retries map[chunk.ID]retry
 	cursor  uint32 // where the sweep goes on
+	span    uint32 // it goes round the slots below this
 	left    uint32 // slots that it still has to look at
 
 	orders    map[uint64]*order

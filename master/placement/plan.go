@@ -330,14 +330,17 @@ func (p *Placement) deletes(now int64, out []Order) []Order {
 // justified asks once more, at the last moment, whether a copy may go: since it
 // was doomed, others may have been lost, or a lease may have been granted.
 func (p *Placement) justified(server int, d *Copy) bool {
+	w, known := p.view.Chunk(d.Chunk)
+	if !known {
+		return d.Version > 0 // freed: nobody will ever miss it
+	}
 	ref, ok := p.table.find(d.Chunk)
 	if !ok {
-		return d.Version > 0 // freed
+		return false
 	}
 	s := p.table.at(ref)
-	w, known := p.view.Chunk(d.Chunk)
 	k := p.seatOf(s, server)
-	if !known || s.flags&slotOrphan != 0 || k < 0 || !p.table.copyAt(s, k).has(refGoing) {
+	if k < 0 || !p.table.copyAt(s, k).has(refGoing) {
 		return false
 	}
 	valid := 0

@@ -135,7 +135,8 @@ func (p *Placement) each(id chunk.Server, chunks []chunk.ID, f func(s *slot, k i
 }
 
 // startSweep has all slots looked at, because what is true of a server has changed.
-func (p *Placement) startSweep() { p.left = p.table.used }
+// Slots that are made from now on need no look.
+func (p *Placement) startSweep() { p.span, p.left = p.table.used, p.table.used }
 
 // sweep looks at the next slots: it forgets copies that are no more and recounts.
 func (p *Placement) sweep() {
@@ -143,7 +144,7 @@ func (p *Placement) sweep() {
 		return
 	}
 	for n := min(p.left, uint32(p.cfg.Sweep)); n > 0; n-- {
-		if p.cursor >= p.table.used {
+		if p.cursor >= p.span {
 			p.cursor = 0
 		}
 		ref := p.cursor
@@ -156,6 +157,9 @@ func (p *Placement) sweep() {
 		for k := int(s.n) - 1; k >= 0; k-- {
 			if p.seats[p.table.copyAt(s, k).seat()].retired {
 				p.dropCopy(s, k)
+				if s.place == placeLate || s.place == placeHotLate {
+					s.place = placeNone // it waited for this copy, which will not come
+				}
 			}
 		}
 		p.recount(ref)

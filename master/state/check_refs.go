@@ -38,7 +38,7 @@ func (s *State) checkRefs() error {
 		c.in(e.parent, s.inodes.n, e.child != 0, "directory of a name", i)
 		c.in(e.next, s.edges.n, false, "next name", i)
 		c.blob(e.name, int(e.length), i)
-		if e.child != 0 && s.inodes.at(e.parent).kind() != inode.Dir {
+		if c.err == nil && e.child != 0 && s.inodes.at(e.parent).kind() != inode.Dir {
 			c.fail("name %d is in inode %d, which is no directory", i, e.parent)
 		}
 	}
@@ -141,6 +141,7 @@ func (c *refs) indexes() {
 	if s.names.buckets == 0 && s.names.count > 0 || s.owners.buckets == 0 && s.owners.count > 0 {
 		c.fail("an index has records and no buckets")
 	}
+	c.attributes()
 	free := func(f *stack, n uint32, what string) { numbers(&f.pages, f.n, n, true, what) }
 	free(&s.inodes.free, s.inodes.n, "free inode")
 	free(&s.edges.free, s.edges.n, "free name")
@@ -154,6 +155,19 @@ func (c *refs) indexes() {
 	free(&s.xattrs.free, s.xattrs.n, "free attribute")
 	for i := range s.blobs.shelves {
 		free(&s.blobs.shelves[i].free, s.blobs.shelves[i].n, "free blob")
+	}
+}
+
+// attributes walks the index of attributes: a list that leads back into itself
+// would never end.
+func (c *refs) attributes() {
+	x, steps := &c.s.owners, uint32(0)
+	for b := uint32(0); b < x.buckets && c.err == nil; b++ {
+		for i := x.heads.read(b >> pageShift)[b&pageMask]; i != 0 && c.err == nil; i = c.s.xattrs.at(i).next {
+			if steps++; steps > x.count {
+				c.fail("the index of attributes has more than its %d records", x.count)
+			}
+		}
 	}
 }
 
