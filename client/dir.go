@@ -2,7 +2,7 @@ package client
 
 import (
 	"context"
-	"sort"
+	"slices"
 	"time"
 
 	"github.com/varvefs/varve/inode"
@@ -19,9 +19,12 @@ type Dir struct {
 	parent inode.Ino
 
 	// What the master sent last and was not yet read: entries behind cookie at.
-	page []wire.DirEntry
-	at   uint64
-	end  bool
+	loaded bool
+	page   []wire.DirEntry
+	at     uint64
+	end    bool // nothing follows page
+
+	hint int // index behind the entry that was read last from a kept listing
 
 	// A listing that is gathered to be kept, if no name changes meanwhile.
 	list     []listed
@@ -80,26 +83,23 @@ func (d *Dir) Read(ctx context.Context, cookie uint64, each func(DirEntry) bool)
 		if done || err != nil {
 			return err
 		}
-		if d.at != cookie || cookie == 0 || len(d.page) == 0 && !d.end {
-			if d.page == nil || d.at != cookie || len(d.page) == 0 {
-				if err := d.fetch(ctx, cookie); err != nil {
-					return err
-				}
+		if !d.loaded || d.at != cookie || cookie == 0 && len(d.page) == 0 {
+			if err := d.fetch(ctx, cookie); err != nil {
+				return err
 			}
 		}
-		for i := range d.page {
-			e := &d.page[i]
+		for len(d.page) > 0 {
+			e := &d.page[0]
 			if !each(DirEntry{Name: e.Name, Cookie: e.Cookie, Node: d.entry(e)}) {
-				d.page = d.page[i:]
 				return nil
 			}
 			cookie = e.Cookie
-			d.at = cookie
+			d.at, d.page = cookie, d.page[1:]
 		}
-		d.page = nil
 		if d.end {
 			return nil
 		}
+		d.loaded = false
 	}
 }
 
@@ -141,14 +141,17 @@ func (d *Dir) fromCache(cookie *uint64, each func(DirEntry) bool) (done bool, er
 	if list == nil {
 		return false, nil
 	}
-	i := sort.Search(len(list), func(i int) bool { return list[i].cookie > *cookie })
+	i, ok := d.find(list, *cookie)
+	if !ok {
+		return false, nil
+	}
 	for _, e := range list[i:] {
 		n := d.c.table.find(e.ino)
 		if n == nil {
 			return false, nil
 		}
 		n.mu.Lock()
-		ok := n.known && n.can(inode.R)
+		ok = n.known && n.can(inode.R)
 		out := Node{Attr: n.attr, EntryTTL: ttl, AttrTTL: d.c.ttl()}
 		n.mu.Unlock()
 		n.unpin()
@@ -159,8 +162,22 @@ func (d *Dir) fromCache(cookie *uint64, each func(DirEntry) bool) (done bool, er
 			return true, nil
 		}
 		*cookie = e.cookie
+		i++
+		d.hint = i
 	}
 	return true, nil
+}
+
+// find returns the index of the entry behind cookie. Cookies have no order.
+func (d *Dir) find(list []listed, cookie uint64) (int, bool) {
+	if cookie == 0 {
+		return 0, true
+	}
+	if d.hint > 0 && d.hint <= len(list) && list[d.hint-1].cookie == cookie {
+		return d.hint, true
+	}
+	i := slices.IndexFunc(list, func(e listed) bool { return e.cookie == cookie })
+	return i + 1, i >= 0
 }
 
 // fetch asks the master for the entries behind cookie.
@@ -183,7 +200,7 @@ func (d *Dir) install(k *call, cookie uint64, r *wire.ReadDirReply) {
 		e := &r.Entries[i]
 		d.c.installAttr(k, e.Attr.Ino, &wire.AttrReply{Attr: e.Attr, Rights: e.Rights})
 	}
-	d.page, d.at, d.end, d.parent = r.Entries, cookie, r.End, r.Parent
+	d.loaded, d.page, d.at, d.end, d.parent = true, r.Entries, cookie, r.End, r.Parent
 	n := d.n
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -224,7 +224,8 @@ func (*Readlink) Kind() Kind              { return KindReadlink }
 func (m *Readlink) Fields(c *codec.Codec) { codec.Uint(c, &m.Ino) }
 
 // ReadDir asks for entries behind Cookie (0: from the start; "." and ".." are
-// not listed). Reply: ReadDirReply.
+// not listed). The youngest name comes first, so that names made meanwhile never
+// make a listing endless: cookies go down. Reply: ReadDirReply.
 type ReadDir struct {
 	Ino    inode.Ino
 	Cookie uint64
