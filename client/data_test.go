@@ -54,11 +54,21 @@ func TestSmallFile(t *testing.T) {
 func TestSmallFileCost(t *testing.T) {
 	cl := startCluster(t, 3, false)
 	a := cl.connect(nil)
-	warm := create(t, a, "warm") // D on the directory, connections to chunkservers
+	d := mkdir(t, a, a.Root(), "d")
+	if _, err := a.Lookup(bg, d, "x"); !errors.Is(err, status.NotFound) { // brings D
+		t.Fatal(err)
+	}
+	warm := create(t, a, "warm") // connections to chunkservers
 	write(t, warm, []byte("x"), 0)
+	if err := warm.Flush(bg); err != nil {
+		t.Fatal(err)
+	}
 	warm.Close()
 	before := a.met.writes.Get()
-	f := create(t, a, "x")
+	_, f, err := a.Create(bg, wire.Make{Parent: d, Name: "x", Mode: 0o644}, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
 	write(t, f, pattern(4096, 1), 0)
 	if err := f.Flush(bg); err != nil {
 		t.Fatal(err)
@@ -69,7 +79,14 @@ func TestSmallFileCost(t *testing.T) {
 	}
 	eventually(t, "the file is committed", func() bool { a.taskMu.Lock(); defer a.taskMu.Unlock(); return len(a.tasks) == 0 })
 	reads, misses := a.met.reads.Get(), a.met.attrMisses.Get()+a.met.entryMiss.Get()
-	g := open(t, a, "x")
+	node, err := a.Lookup(bg, d, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := a.OpenFile(bg, node.Attr.Ino, syscall.O_RDONLY)
+	if err != nil {
+		t.Fatal(err)
+	}
 	read(t, g, 0, 4096)
 	g.Close()
 	if n := a.met.reads.Get() - reads; n != 1 {

@@ -15,7 +15,7 @@ const contendedFor = 2 * time.Second
 type dirState struct {
 	names    map[string]inode.Ino // 0: the name does not exist
 	complete bool                 // what is not in names does not exist
-	list     []listed             // the whole listing in the order of cookies; nil: not known
+	list     []listed             // the whole listing in the master's order; nil: not known
 	parent   inode.Ino
 	version  uint64   // raised by every change of names that was not in a reply to ReadDir
 	busy     int      // operations in work that hold the directory's lock in the kernel

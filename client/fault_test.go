@@ -1,0 +1,286 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+func contextFor(d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(bg, d)
+}
+
+func TestKilledChunkserver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes; not with -short")
+	}
+	cl := startCluster(t, 3, true)
+	a := cl.connect(nil)
+	data := pattern(24<<20, 1)
+	f := create(t, a, "x")
+	small := create(t, a, "small")
+	longest := time.Duration(0)
+	for off := 0; off < len(data); off += 256 << 10 {
+		began := time.Now()
+		write(t, f, data[off:off+256<<10], int64(off))
+		write(t, small, data[off:off+100], int64(off))
+		if off%(1<<20) == 0 {
+			if err := small.Sync(bg, false); err != nil {
+				t.Fatalf("sync at %d: %v", off, err)
+			}
+		}
+		longest = max(longest, time.Since(began))
+		if off == 8<<20 {
+			cl.chunkds[0].kill()
+		}
+		if off == 16<<20 {
+			cl.startChunkd(cl.chunkds[0], true)
+		}
+	}
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	if longest > 3*time.Second {
+		t.Errorf("a write stalled for %v", longest)
+	}
+	f.Close()
+	small.Close()
+	b := cl.connect(nil)
+	g, h := open(t, b, "x"), open(t, b, "small")
+	defer g.Close()
+	defer h.Close()
+	if !bytes.Equal(read(t, g, 0, len(data)), data) {
+		t.Fatal("bytes differ after a chunkserver was killed")
+	}
+	for off := 0; off < len(data); off += 256 << 10 {
+		if !bytes.Equal(read(t, h, int64(off), 100), data[off:off+100]) {
+			t.Fatalf("synced bytes differ at %d", off)
+		}
+	}
+}
+
+func TestSyncedOutlivesAllChunkservers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes; not with -short")
+	}
+	cl := startCluster(t, 2, true)
+	a := cl.connect(nil)
+	f := create(t, a, "x")
+	data := pattern(3<<20, 1)
+	write(t, f, data[:2<<20], 0)
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	write(t, f, data[2<<20:], 2<<20)
+	if err := f.Flush(bg); err != nil { // accepted, perhaps not durable
+		t.Fatal(err)
+	}
+	for _, d := range cl.chunkds {
+		d.kill()
+	}
+	for _, d := range cl.chunkds {
+		cl.startChunkd(d, true)
+	}
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatalf("what was accepted must be sent again: %v", err)
+	}
+	f.Close()
+	b := cl.connect(nil)
+	g := open(t, b, "x")
+	defer g.Close()
+	if !bytes.Equal(read(t, g, 0, len(data)), data) {
+		t.Fatal("bytes differ after all chunkservers were killed")
+	}
+}
+
+func TestMasterRestart(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	a := cl.connect(nil)
+	b := cl.connect(nil)
+	data := pattern(2<<20, 1)
+	f := create(t, a, "x")
+	write(t, f, data[:1<<20], 0)
+	tmp, h, err := b.Create(bg, wire.Make{Parent: b.Root(), Mode: 0o600}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, h, data[:5000], 0)
+	open(t, b, "x").Close()
+	write(t, f, data[1<<20:], 1<<20)
+
+	cl.stopMaster()
+	done := make(chan error, 1)
+	go func() { // waits for the master
+		_, err := a.Make(bg, wire.Make{Parent: a.Root(), Name: "d", What: inode.Dir, Mode: 0o755})
+		done <- err
+	}()
+	cl.startMaster()
+	if err := <-done; err != nil {
+		t.Fatalf("mkdir across a restart: %v", err)
+	}
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	g := open(t, b, "x")
+	defer g.Close()
+	if !bytes.Equal(read(t, g, 0, 4<<20), data) {
+		t.Fatal("bytes differ after a restart of the master")
+	}
+	f.Close()
+	if got := read(t, h, 0, 10000); !bytes.Equal(got, data[:5000]) {
+		t.Fatal("a file without a name lost its bytes")
+	}
+	if got := attr(t, b, tmp.Attr.Ino); got.Size != 5000 {
+		t.Fatalf("size %d", got.Size)
+	}
+	h.Close()
+	if _, err := b.Lookup(bg, b.Root(), "d"); err != nil {
+		t.Fatalf("lookup d: %v", err)
+	}
+}
+
+func TestBadStarts(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	for _, c := range []struct {
+		what   string
+		want   status.Code
+		change func(*Config)
+	}{
+		{"key", status.BadKey, func(c *Config) { c.Key = []byte("another key of thirty-two bytes!") }},
+		{"path", status.NotFound, func(c *Config) { c.Path = "/no/such" }},
+		{"no masters", status.Invalid, func(c *Config) { c.Masters = nil }},
+	} {
+		cfg := Config{Masters: []string{cl.client}, Key: testKey}
+		c.change(&cfg)
+		ctx, cancel := contextFor(5 * time.Second)
+		_, err := Connect(ctx, cfg)
+		cancel()
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", c.what, err, c.want)
+		}
+	}
+	ctx, cancel := contextFor(200 * time.Millisecond)
+	defer cancel()
+	if _, err := Connect(ctx, Config{Masters: []string{freeAddr(t)}, Key: testKey}); err == nil {
+		t.Error("connected to nobody")
+	}
+}
+
+// slowKernel is a Notifier that takes its time, as a kernel does whose
+// requests are in work.
+type slowKernel struct {
+	entries, attrs, data atomic.Int64
+	block                chan struct{} // not nil: Data waits for it
+}
+
+func (k *slowKernel) Entry(inode.Ino, string) { k.entries.Add(1) }
+func (k *slowKernel) Attr(inode.Ino)          { k.attrs.Add(1) }
+func (k *slowKernel) Data(inode.Ino) {
+	k.data.Add(1)
+	if k.block != nil {
+		<-k.block
+	}
+}
+
+func TestNotifierIsTold(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	k := &slowKernel{}
+	a := cl.connect(func(c *Config) { c.Notify = k })
+	b := cl.connect(nil)
+	d := mkdir(t, b, b.Root(), "d")
+	_, f, err := b.Create(bg, wire.Make{Parent: d, Name: "x", Mode: 0o644}, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n, err := a.Lookup(bg, d, "x")
+	if err != nil || n.EntryTTL <= 0 || n.AttrTTL <= 0 {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	g, err := a.OpenFile(bg, n.Attr.Ino, syscall.O_RDWR)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	write(t, f, []byte("12345"), 0)
+	if k.data.Load() == 0 {
+		t.Error("a write of another mount did not reach the kernel")
+	}
+	if err := b.Rename(bg, d, "x", d, "y", 0); err != nil {
+		t.Fatal(err)
+	}
+	if k.entries.Load() == 0 {
+		t.Error("a rename of another mount did not reach the kernel")
+	}
+}
+
+// A request that the kernel holds pages for may wait for a right that the other
+// mount has; the recall must not wait for the kernel then.
+func TestKernelMayBlock(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	k := &slowKernel{block: make(chan struct{})}
+	a := cl.connect(func(c *Config) { c.Notify = k })
+	b := cl.connect(nil)
+	f := create(t, a, "x")
+	defer f.Close()
+	g := open(t, b, "x")
+	defer g.Close()
+	read(t, f, 0, 10)
+	wrote := make(chan error, 1)
+	go func() { _, err := g.WriteAt(bg, []byte("1"), 0, WriteFlags{}); wrote <- err }()
+	eventually(t, "the kernel is told", func() bool { return k.data.Load() > 0 })
+	select {
+	case err := <-wrote:
+		t.Fatalf("the recall did not wait for the kernel: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	// Now a request on the same inode comes, which the kernel's pages wait for.
+	if _, err := f.WriteAt(bg, []byte("2"), 1, WriteFlags{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	close(k.block)
+	if got := read(t, g, 0, 10); string(got) != "12" {
+		t.Fatalf("%q", got)
+	}
+}
+
+func TestNoGoroutineIsLeft(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	before := stacks()
+	cfg := Config{Masters: []string{cl.client}, Key: testKey}
+	c, err := Connect(bg, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := create(t, c, "x")
+	write(t, f, pattern(2<<20, 1), 0)
+	read(t, f, 0, 1<<20)
+	f.Close()
+	if err := c.Close(bg); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the client's goroutines have ended", func() bool { return stacks() <= before })
+	if _, err := c.GetAttr(bg, 1); !errors.Is(err, status.Closed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// stacks counts the goroutines that run code of this package.
+func stacks() int {
+	buf := make([]byte, 4<<20)
+	n := runtime.Stack(buf, true)
+	return strings.Count(string(buf[:n]), "varve/client.(*Client)") + strings.Count(string(buf[:n]), "varve/client.(*session)")
+}
