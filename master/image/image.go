@@ -41,7 +41,7 @@ const (
 	sectionMeta = "meta"
 	sectionEnd  = "end"
 	maxBlock    = 1 << 30 // bytes of one block's payload
-	bufferSize  = 1 << 20
+	bufferSize  = 128 << 10
 )
 
 // DamageError says where an image is damaged.
