@@ -109,6 +109,7 @@ func (s *Store) empty(g *segment) error {
 func (s *Store) moveChunk(g *segment, id chunk.ID) error {
 	r := readers.Get().(*reader)
 	defer r.recycle()
+	r.alone = s.step != nil
 	for {
 		imp, more, err := s.collect(g, id, r)
 		if err != nil {

@@ -242,6 +242,13 @@ func (t Ticket) Wait() error {
 	}
 	done := t.f.done
 	s.unlock()
+	if s.step != nil {
+		s.mu.Lock()
+		for !t.f.finished {
+			s.wait()
+		}
+		s.unlock()
+	}
 	<-done
 	return t.f.err
 }
@@ -315,7 +322,44 @@ func (s *Store) wait() {
 		s.mu.Lock()
 		return
 	}
-	s.changed.Wait()
+	if s.step == nil {
+		s.changed.Wait()
+		return
+	}
+	s.unlock()
+	s.stepOn()
+	s.mu.Lock()
+}
+
+// stepOn makes something happen when nobody else does.
+func (s *Store) stepOn() {
+	if s.step() {
+		return
+	}
+	if s.inKeep {
+		panic("BUG: the keeper waits for something that nobody does")
+	}
+	s.inKeep = true
+	defer func() { s.inKeep = false }()
+	if !s.keepOnce() && !s.stuck && s.usable() == nil {
+		panic("BUG: somebody waits for something that nobody does")
+	}
+}
+
+// do carries out one operation and waits for it.
+func do(f engine.File, kind engine.Kind, buf []byte, off int64, step func() bool) error {
+	if step == nil {
+		return engine.Do(f, kind, buf, off)
+	}
+	done := false
+	op := engine.Op{Kind: kind, Buf: buf, Off: off, Done: func(*engine.Op) { done = true }}
+	f.Submit(&op)
+	for !done {
+		if !step() {
+			panic("BUG: an operation of the disk does not end")
+		}
+	}
+	return op.Err
 }
 
 // mention notes that a segment has an entry of a chunk. mu is held.

@@ -142,7 +142,7 @@ func (s *Store) markFree(g *segment) error {
 	defer engine.Free(b)
 	m.put(b)
 	for _, off := range []int64{0, int64(s.segSize) - blockSize} {
-		if err := engine.Do(g.file, engine.WriteSync, b, g.base+off); err != nil {
+		if err := do(g.file, engine.WriteSync, b, g.base+off, s.step); err != nil {
 			return err
 		}
 	}
@@ -212,7 +212,7 @@ func (s *Store) zeroFill(g *segment) error {
 			return err
 		}
 	}
-	if err := engine.Do(g.file, engine.Sync, nil, 0); err != nil {
+	if err := do(g.file, engine.Sync, nil, 0, s.step); err != nil {
 		return err
 	}
 	return s.markFree(g)

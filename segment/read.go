@@ -24,7 +24,7 @@ func (s *Store) Read(id chunk.ID, lowest, highest chunk.Version, off uint32, buf
 	}
 	r := readers.Get().(*reader)
 	defer r.recycle()
-	r.off, r.buf = off, buf
+	r.off, r.buf, r.alone = off, buf, s.step != nil
 	s.mu.Lock()
 	rec := s.index.find(id)
 	var err error
@@ -70,6 +70,8 @@ type reader struct {
 	sums []uint32 // sums of all sources
 	ops  []*engine.Op
 	wait sync.WaitGroup
+
+	alone bool // do everything in this goroutine
 }
 
 var readers = sync.Pool{New: func() any { return new(reader) }}
@@ -204,7 +206,7 @@ func (r *reader) start() {
 			r.ops = append(r.ops, &r.list[i].op)
 		}
 	}
-	if len(r.ops) == 1 {
+	if len(r.ops) == 1 || r.alone {
 		for i := range r.list {
 			if p := &r.list[i]; p.f == nil {
 				p.op.Err = p.g.file.ReadAt(p.op.Buf, p.op.Off)

@@ -386,7 +386,7 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 	buf, _ := s.sealOf(g, noSegment)
 	defer engine.Free(buf)
 	g.state = segSealed
-	if err := engine.Do(g.file, engine.WriteSync, buf, g.base+int64(s.segSize)-int64(len(buf))); err != nil {
+	if err := do(g.file, engine.WriteSync, buf, g.base+int64(s.segSize)-int64(len(buf)), s.step); err != nil {
 		s.log.Warn("seal not written", "disk", s.diskID, "segment", g.n, "error", err) // the next recovery walks again
 	}
 	return nil

@@ -8,14 +8,15 @@ import "math/bits"
 type slab[T any] struct {
 	pages [][]T
 	used  uint32 // elements of the last common page that are given away
+	size  uint32 // elements of that page
 	last  uint32 // number of that page
-	open  bool   // there is such a page
 	free  [slabClasses][]uint32
 	live  uint64 // elements in use, rounded up to classes
 }
 
 const (
 	slabPage    = 1 << 16 // elements of a common page; a longer run has its own page
+	slabFirst   = 1 << 8  // elements of the first page; each is twice as large as the last
 	slabClasses = 4 * 32
 )
 
@@ -42,10 +43,15 @@ func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
 		s.pages = append(s.pages, make([]T, size))
 		return uint32(len(s.pages)-1) * slabPage, size
 	}
-	if !s.open || s.used+size > slabPage {
+	if s.used+size > s.size {
 		s.retire()
-		s.pages = append(s.pages, make([]T, slabPage))
-		s.last, s.used, s.open = uint32(len(s.pages)-1), 0, true
+		s.size = max(s.size*2, slabFirst)
+		for s.size < size {
+			s.size *= 2
+		}
+		s.size = min(s.size, slabPage)
+		s.pages = append(s.pages, make([]T, s.size))
+		s.last, s.used = uint32(len(s.pages)-1), 0
 	}
 	ref = s.last*slabPage + s.used
 	s.used += size
@@ -54,8 +60,8 @@ func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
 
 // retire makes free runs of what is left of the last common page.
 func (s *slab[T]) retire() {
-	for s.open && s.used < slabPage {
-		left := slabPage - s.used
+	for s.used < s.size {
+		left := s.size - s.used
 		class, size := slabClass(left)
 		for size > left { // the class below is the longest that fits
 			class--

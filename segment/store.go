@@ -24,7 +24,9 @@ type Config struct {
 	Log               *slog.Logger
 	Create            *Identity // make a store if the disk has none; nil: refuse
 
-	manual bool // tests: no goroutine runs by itself
+	// step is for tests: no goroutine runs by itself, and whoever waits calls step, which
+	// ends one disk operation or reports that there is none.
+	step func() bool
 }
 
 const (
@@ -49,11 +51,11 @@ type head struct {
 // Store is the segment store of one disk. All methods may be called from several
 // goroutines.
 type Store struct {
-	disk   engine.Disk
-	log    *slog.Logger
-	limit  uint64
-	manual bool
-	stat   *stats
+	disk  engine.Disk
+	log   *slog.Logger
+	limit uint64
+	step  func() bool
+	stat  *stats
 
 	diskID  uint64 // these do not change once the store is open
 	segSize uint32 // bytes of a segment
@@ -85,6 +87,7 @@ type Store struct {
 	ready  *frame   // to be handed to the engine by unlock
 	acked  []*frame // to be called back by unlock
 	acking bool     // somebody does that
+	inKeep bool     // with step: the keeper's work is being done
 
 	events  chan Event
 	keeper  chan struct{}
@@ -149,7 +152,7 @@ func (c *Config) defaults() {
 // open until the store is closed.
 func Open(cfg Config) (*Store, error) {
 	cfg.defaults()
-	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, manual: cfg.manual, imports: make(map[uint64]*Import),
+	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)
@@ -165,7 +168,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open segment store: %w", err), s.closeFiles())
 	}
-	if !s.manual {
+	if s.step == nil {
 		s.workers.Add(2)
 		go s.keep()
 		go s.prepareLoop()
@@ -204,7 +207,7 @@ func (s *Store) changeSuper(change func(*super)) error {
 	s.unlock()
 	change(&p)
 	p.generation++
-	if err := p.write(s.superFile); err != nil {
+	if err := p.write(s.superFile, s.step); err != nil {
 		s.mu.Lock()
 		s.super.generation++ // the next change must not meet this one's copies
 		s.unlock()

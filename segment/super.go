@@ -153,13 +153,13 @@ func readSuper(f engine.File) (super, error) {
 
 // write makes s the newest state, durably. s.generation must have been raised. Copies
 // 0 and 1 hold even generations, copies 2 and 3 odd ones.
-func (s *super) write(f engine.File) error {
+func (s *super) write(f engine.File, step func() bool) error {
 	first := int(s.generation%2) * 2
 	b := engine.Alloc(blockSize)
 	defer engine.Free(b)
 	for i := first; i < first+2; i++ {
 		s.put(b, i)
-		if err := engine.Do(f, engine.WriteSync, b, int64(i)*superStride); err != nil {
+		if err := do(f, engine.WriteSync, b, int64(i)*superStride, step); err != nil {
 			return fmt.Errorf("%s: %w", superName, err)
 		}
 	}
@@ -222,7 +222,7 @@ func createSuper(cfg *Config) (engine.File, super, error) {
 		return nil, s, err
 	}
 	s.generation = 1
-	if err := s.write(f); err != nil {
+	if err := s.write(f, cfg.step); err != nil {
 		return nil, s, errors.Join(err, f.Close())
 	}
 	return f, s, nil

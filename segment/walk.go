@@ -58,6 +58,16 @@ func (w *window) block(off uint32) ([]byte, error) {
 	return w.buf[off-w.at:][:blockSize], nil
 }
 
+// single returns the block at off without reading more.
+func (w *window) single(off uint32) ([]byte, error) {
+	w.at, w.have = off, 0
+	if err := w.g.file.ReadAt(w.buf[:blockSize], w.g.base+int64(off)); err != nil {
+		return nil, err
+	}
+	w.have = blockSize
+	return w.buf[:blockSize], nil
+}
+
 // headerAt reads the header at off and checks that it belongs there.
 func (w *window) headerAt(off uint32, disk uint64) (*foundFrame, error) {
 	b, err := w.block(off)
@@ -89,10 +99,13 @@ func look(g *segment, size uint32, disk uint64) *found {
 	w := newWindow(g, size)
 	defer w.free()
 	fd.lookEnd(w, disk)
-	b, err := w.block(0)
+	b, err := w.single(0)
 	if err == nil {
 		var m free
 		if m, err = decodeFree(b); err == nil && m.disk == disk && m.seg == g.n {
+			if fd.sealed != nil && fd.sealed.incarnation > m.lsn {
+				return fd // the write of the first header was lost
+			}
 			fd.fresh = fd.sealed == nil && fd.emptied == m.lsn
 			fd.emptied, fd.sealed = m.lsn, nil
 			return fd
@@ -114,7 +127,7 @@ func look(g *segment, size uint32, disk uint64) *found {
 
 // lookEnd reads the last block.
 func (fd *found) lookEnd(w *window, disk uint64) {
-	b, err := w.block(w.size - blockSize)
+	b, err := w.single(w.size - blockSize)
 	if err != nil {
 		fd.spoiled = true
 		return

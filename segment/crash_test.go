@@ -1,0 +1,201 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine/sim"
+	"github.com/varvefs/varve/status"
+)
+
+// act is one thing that can be done to a store.
+type act struct {
+	name string
+	do   func(w *world)
+}
+
+var acts = []act{
+	{"tiny", func(w *world) { w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: 10, Data: w.fill(100)})) }},
+	{"block", func(w *world) {
+		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, Off: 0, Data: w.fill(blockSize)}))
+	}},
+	{"odd", func(w *world) {
+		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, Off: 3000, Data: w.fill(6000)}))
+	}},
+	{"other", func(w *world) {
+		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Off: 4096, Data: w.fill(3500)}))
+	}},
+	{"zero", func(w *world) {
+		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, What: WriteZero, Off: 50, Len: 5000}))
+	}},
+	{"delete", func(w *world) { w.delete(1) }},
+	{"version", func(w *world) { w.setVersion(1, 3) }},
+	{"import", func(w *world) {
+		w.must(w.replace(1, 4, true, Write{Off: 0, Data: w.fill(4096)}, Write{Off: 8192, Data: w.fill(50)}))
+	}},
+	{"sync", func(w *world) { w.must(w.s.Sync([]chunk.ID{1, 2})) }},
+}
+
+// must accepts what the model does not follow: a version that went back.
+func (w *world) must(err error) {
+	w.t.Helper()
+	if err != nil && !errors.Is(err, status.StaleVersion) {
+		w.fatal("%v", err)
+	}
+}
+
+// explore crashes the world where it is, with every subset of the blocks in flight if
+// they are few, else with some.
+func (w *world) explore(most int) {
+	blocks := 0
+	for _, p := range w.disk.Pending() {
+		blocks += p.Len / blockSize
+	}
+	if blocks < 30 && 1<<blocks <= most {
+		for e := new(sim.Every); e.Next(); {
+			w.crash(e, 0)
+		}
+		return
+	}
+	for range most {
+		w.crash(sim.Random(w.rnd.Uint64()), 0)
+	}
+}
+
+// TestCrashEverywhere does every sequence of few acts, on an empty store and on one that
+// has a past, and cuts the power before and after everything the disk does, with every
+// subset of the blocks that are in flight.
+func TestCrashEverywhere(t *testing.T) {
+	length, most := 3, 32
+	if testing.Short() {
+		length, most = 2, 16
+	}
+	total, seq := 0, make([]int, length)
+	for i := 0; ; i++ {
+		name := ""
+		for _, a := range seq {
+			name += acts[a].name + " "
+		}
+		total += crashSequence(t, fmt.Sprintf("sequence %s", name), uint64(i), seq, most, i%2 == 1)
+		k := 0
+		for k < length && seq[k] == len(acts)-1 {
+			seq[k] = 0
+			k++
+		}
+		if k == length {
+			break
+		}
+		seq[k]++
+	}
+	t.Logf("%d crash states", total)
+}
+
+func crashSequence(t *testing.T, name string, seed uint64, seq []int, most int, past bool) int {
+	w := newWorld(t, name, seed, blockSize)
+	if past {
+		w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Data: w.fill(9000)}))
+		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Data: w.fill(100)}))
+		w.delete(2)
+		w.must(w.s.Sync([]chunk.ID{1, 2}))
+		w.restart(sim.Oldest)
+	}
+	w.onStep = func() { w.explore(most) }
+	for _, a := range seq {
+		acts[a].do(w)
+		w.explore(most)
+		if w.rnd.IntN(2) == 0 {
+			w.disk.Step()
+			w.explore(most)
+		}
+	}
+	for w.disk.Step() {
+		w.explore(most)
+	}
+	w.check(w.s, true)
+	return w.checks
+}
+
+// TestCrashAtRandom runs long random histories, cleaner included, with cuts of the power
+// at any moment, tears at any sector, and cuts during recovery.
+func TestCrashAtRandom(t *testing.T) {
+	runs, steps := 30, 500
+	if testing.Short() {
+		runs, steps = 5, 300
+	}
+	total, cleaned := 0, 0
+	for run := range runs {
+		w := newWorld(t, fmt.Sprintf("seed %d", run), uint64(run), 512)
+		w.onStep = func() {
+			if w.rnd.IntN(40) == 0 {
+				w.crash(sim.Random(w.rnd.Uint64()), 1)
+			}
+		}
+		for range steps {
+			w.random()
+			if w.rnd.IntN(4) == 0 {
+				w.crash(sim.Random(w.rnd.Uint64()), 1)
+			}
+			if w.rnd.IntN(200) == 0 {
+				cleaned += int(w.s.stat.cleaned.Get())
+				w.restart(sim.Random(w.rnd.Uint64()))
+			}
+		}
+		w.check(w.s, true)
+		total += w.checks
+		cleaned += int(w.s.stat.cleaned.Get())
+	}
+	t.Logf("%d crash states, %d segments cleaned", total, cleaned)
+	if cleaned == 0 {
+		t.Error("the cleaner never ran")
+	}
+}
+
+// random does one random thing.
+func (w *world) random() {
+	id := chunk.ID(1 + w.rnd.IntN(6))
+	last := w.history(id).last()
+	v := max(last.version, 1)
+	off := uint32(w.rnd.IntN(modelSize))
+	if w.rnd.IntN(2) == 0 {
+		off &^= blockSize - 1
+	}
+	n := 1 + w.rnd.IntN(min(1<<w.rnd.IntN(16), modelSize-int(off)))
+	var err error
+	switch w.rnd.IntN(24) {
+	case 0:
+		w.delete(id)
+	case 1:
+		w.setVersion(id, v+1)
+	case 2:
+		err = w.replace(id, v+1, w.rnd.IntN(3) > 0, Write{Off: off, Data: w.fill(n)}, Write{Off: 0, Data: w.fill(1 + w.rnd.IntN(9000))})
+	case 3:
+		err = w.write(Write{Chunk: id, Version: v, Create: true, What: WriteZero, Off: off, Len: uint32(n)})
+	case 4:
+		err = w.write(Write{Chunk: id, Version: v, Create: true, What: WriteTrim, Off: off})
+	case 5:
+		err = w.s.Sync([]chunk.ID{id})
+	case 6, 7, 8, 9:
+		for range 1 + w.rnd.IntN(5) {
+			if w.onStep != nil {
+				w.onStep()
+			}
+			w.disk.Step()
+		}
+	case 10:
+		w.s.keepOnce()
+	case 11:
+		w.find(w.s, id, true)
+		if w.find(w.s, id, true) < 0 {
+			w.fatal("chunk %v reads wrong", id)
+		}
+	case 12:
+		err = w.write(Write{Chunk: id, Version: v + 1, Create: true, Off: off, Data: w.fill(n)})
+	default:
+		err = w.write(Write{Chunk: id, Version: v, Create: true, Off: off, Data: w.fill(n)})
+	}
+	if err != nil && !errors.Is(err, status.NoSpace) {
+		w.fatal("%v", err)
+	}
+}
