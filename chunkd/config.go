@@ -28,7 +28,7 @@ type Config struct {
 	ContainerSegments uint32        // see segment.Config
 	IdleTimeout       time.Duration // of connections, see link.Config; default 5 s
 	HopTimeout        time.Duration // longest wait for the next server of a chain; default 10 s
-	DialTimeout       time.Duration // to other servers; default 1 s
+	DialTimeout       time.Duration // to other servers; default 2 s
 	Beat              time.Duration // overrides what the master says
 	StopTimeout       time.Duration // longest wait for requests under way at Close; default 3 s
 }
@@ -65,7 +65,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	def(&c.IdleTimeout, 5*time.Second)
 	def(&c.HopTimeout, 10*time.Second)
-	def(&c.DialTimeout, time.Second)
+	def(&c.DialTimeout, 2*time.Second)
 	def(&c.StopTimeout, 3*time.Second)
 	return c, nil
 }

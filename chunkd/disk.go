@@ -38,7 +38,7 @@ type disk struct {
 // owner is told what happens to a disk. lost runs once, in a goroutine of its own.
 type owner interface {
 	lost(*disk)
-	damaged(*disk, chunk.ID)
+	damaged(*disk, ...chunk.ID)
 }
 
 // ok tells whether the disk serves.
@@ -116,7 +116,15 @@ func (d *disk) watch() {
 			d.log.Error("stored bytes are damaged", "dir", d.path, "chunk", e.Chunk, "err", e.Err)
 			d.owner.damaged(d, e.Chunk)
 		case segment.Lost:
-			d.log.Error("a part of the log is unreadable; the masters will miss what was in it", "dir", d.path, "err", e.Err)
+			// Any chunk of this disk may lack its last change, and nothing else would
+			// tell: all its copies are doubtful until they are replaced.
+			copies := d.chunks()
+			d.log.Error("a part of the log is unreadable, all copies on this disk are doubtful", "dir", d.path, "copies", len(copies), "err", e.Err)
+			ids := make([]chunk.ID, len(copies))
+			for i := range copies {
+				ids[i] = copies[i].Chunk
+			}
+			d.owner.damaged(d, ids...)
 		case segment.Failed:
 			d.fail(e.Err)
 		}
@@ -133,8 +141,13 @@ func (d *disk) close() error {
 		if d.eng != nil {
 			err = errors.Join(err, d.eng.Close())
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case d.ok():
 			err = fmt.Errorf("disk %s: %w", d.path, err)
+		default: // what was to be said of it has been said
+			d.log.Info("failed disk closed", "dir", d.path, "err", err)
+			err = nil
 		}
 	})
 	return err

@@ -168,6 +168,7 @@ func testConfig(t testing.TB, m *testMaster, dirs ...string) Config {
 	cfg := Config{
 		Dirs: dirs, Key: testKey, DataAddr: "127.0.0.1:0", Backend: "posix", Limit: 256 << 20, SegmentSize: 4 << 20, ContainerSegments: 4,
 		Log: testLog, Version: "test", Beat: 20 * time.Millisecond,
+		IdleTimeout: 15 * time.Second, DialTimeout: 15 * time.Second, // a loaded machine is no failure
 	}
 	if m != nil {
 		cfg.Masters = []string{m.addr()}

@@ -320,3 +320,50 @@ func TestMixedUpDisks(t *testing.T) {
 	}
 	start(t, m, a, filepath.Join(t.TempDir(), "new")) // a further disk joins
 }
+
+// TestLostLog: when a part of the log cannot be read after a crash, every copy on
+// the disk is doubtful, and the master is told so.
+func TestLostLog(t *testing.T) {
+	m := newMaster(t)
+	dir := t.TempDir()
+	s := start(t, m, dir)
+	u := use(t, s)
+	for id := chunk.ID(1); id <= 8; id++ {
+		u.write(wire.Write{Chunk: id, Create: true, Sync: true}, data(5000, uint64(id)))
+	}
+	// The header of a frame in the middle goes bad, with the server down.
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "segments-00000")
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var frames []int64
+	for off := 0; off < len(raw); off += chunk.Block {
+		if string(raw[off:off+4]) == "VRVF" {
+			frames = append(frames, int64(off))
+		}
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte("no frame"), frames[len(frames)/2]); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, m, dir)
+	eventually(t, "all copies are told as damaged", func() bool {
+		n := 0
+		for id := chunk.ID(1); id <= 8; id++ {
+			if _, ok := m.reported(s, id); !ok {
+				n++ // it was in that frame
+			} else if _, bad := m.counts(id); bad > 0 {
+				n++
+			}
+		}
+		return n == 8 && s.Stats().Damaged > 0
+	})
+}

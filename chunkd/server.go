@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -198,19 +199,22 @@ func (s *Server) lost(d *disk) {
 	}
 }
 
-// damaged notes a chunk whose bytes do not match their checksums and tells the
-// masters, once.
-func (s *Server) damaged(d *disk, id chunk.ID) {
+// damaged notes chunks whose bytes do not match their checksums, or may not be
+// the last ones, and tells the masters, once.
+func (s *Server) damaged(d *disk, ids ...chunk.ID) {
 	s.mu.Lock()
-	_, known := s.broken[id]
-	s.broken[id] = struct{}{}
+	ids = slices.DeleteFunc(slices.Clone(ids), func(id chunk.ID) bool {
+		_, known := s.broken[id]
+		s.broken[id] = struct{}{}
+		return known
+	})
 	s.mu.Unlock()
-	if known {
+	if len(ids) == 0 {
 		return
 	}
-	d.bad.Add(1)
+	d.bad.Add(uint64(len(ids)))
 	for _, a := range s.agents {
-		a.tell(func(n *news) { n.damaged = append(n.damaged, id) }, true)
+		a.tell(func(n *news) { n.damaged = append(n.damaged, ids...) }, true)
 	}
 }
 

@@ -179,7 +179,8 @@ func failure(h wire.Header, body []byte) error {
 // Call sends a request with optional data and waits for its reply, which is
 // decoded into reply (nil: only success counts). When it returns, data is the
 // caller's again. The end of ctx gives Timeout or Interrupted; the request may
-// have been carried out all the same.
+// have been carried out all the same. If data is being written when ctx ends,
+// Call first waits until it has left or the connection is found dead.
 func (c *Conn) Call(ctx context.Context, req wire.Message, data []byte, reply wire.Message) error {
 	_, err := c.call(ctx, req, data, nil, reply)
 	return err

@@ -155,10 +155,10 @@ func TestLostHost(t *testing.T) {
 // TestIdleLives: beats keep a connection without calls alive.
 func TestIdleLives(t *testing.T) {
 	cfg := serverConfig()
-	cfg.IdleTimeout = 100 * time.Millisecond
+	cfg.IdleTimeout = 300 * time.Millisecond
 	s := listenWith(t, cfg, echo)
 	cfg = clientConfig()
-	cfg.IdleTimeout, cfg.Metrics = 100*time.Millisecond, metrics.NewSet()
+	cfg.IdleTimeout, cfg.Metrics = 300*time.Millisecond, metrics.NewSet()
 	c := dialWith(t, s.Addr().String(), cfg, nil)
 	eventually(t, "beats for three times the idle timeout", func() bool {
 		return c.Err() != nil || c.met.framesIn.Get() > 12

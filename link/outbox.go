@@ -53,11 +53,13 @@ type outbox struct {
 	work  sync.Cond // for the write goroutine: handed, or the connection is dead
 	batch []frame   // guarded by mu for withdraw; changed by the writer only
 	iov   [][]byte
+	now   nonblocking
 }
 
 func (o *outbox) init() {
 	o.cond.L = &o.mu
 	o.work.L = &o.mu
+	o.now.try = o.now.attempt
 }
 
 func (o *outbox) kill() {
@@ -274,27 +276,40 @@ func (o *outbox) handOver() {
 	o.work.Signal()
 }
 
-// writeNow writes what the socket takes without waiting.
-func (c *Conn) writeNow(iov [][]byte) (n int, err error) {
-	e := c.raw.Write(func(fd uintptr) bool {
-		for {
-			if len(iov) == 1 {
-				n, err = unix.Write(int(fd), iov[0])
-			} else {
-				n, err = unix.Writev(int(fd), iov)
-			}
-			if err != unix.EINTR {
-				return true
-			}
+// writeNow writes what the socket takes without waiting. The caller has the
+// right to write, so that the fields of now are its own.
+func (c *Conn) writeNow(iov [][]byte) (int, error) {
+	w := &c.out.now
+	w.iov, w.n, w.err = iov, 0, nil
+	err := c.raw.Write(w.try)
+	w.iov = nil
+	if err == nil && w.err != unix.EAGAIN {
+		err = w.err
+	}
+	return max(w.n, 0), err
+}
+
+// nonblocking is one attempt to write. try is its method attempt, bound once
+// so that a write makes no garbage.
+type nonblocking struct {
+	iov [][]byte
+	n   int
+	err error
+	try func(fd uintptr) bool
+}
+
+// attempt returns true in any case: the socket is not to be waited for.
+func (w *nonblocking) attempt(fd uintptr) bool {
+	for {
+		if len(w.iov) == 1 {
+			w.n, w.err = unix.Write(int(fd), w.iov[0])
+		} else {
+			w.n, w.err = unix.Writev(int(fd), w.iov)
 		}
-	})
-	if err == unix.EAGAIN {
-		err = nil
+		if w.err != unix.EINTR {
+			return true
+		}
 	}
-	if e != nil {
-		err = e
-	}
-	return max(n, 0), err
 }
 
 // advance drops the first n bytes of iov.
