@@ -18,6 +18,7 @@ import (
 type chunkRoom struct {
 	plan    *placement.Placement
 	servers map[chunk.Server]*chunkd
+	sets    map[chunk.ID]struct{} // leased chunks whose set of servers is known
 	waits   []*serverWait
 	lost    map[chunk.ID]*reconciling // chunks whose writer is gone
 	raising map[chunk.ID]*raise       // chunks whose copies are being raised
@@ -41,7 +42,7 @@ type serverWait struct {
 }
 
 func newChunkRoom() *chunkRoom {
-	return &chunkRoom{servers: map[chunk.Server]*chunkd{}, lost: map[chunk.ID]*reconciling{}, raising: map[chunk.ID]*raise{}}
+	return &chunkRoom{servers: map[chunk.Server]*chunkd{}, sets: map[chunk.ID]struct{}{}, lost: map[chunk.ID]*reconciling{}, raising: map[chunk.ID]*raise{}}
 }
 
 // startChunks tells placement what the changelog knows.
@@ -86,6 +87,7 @@ func (l *loop) nanos() int64 { return int64(l.now.Sub(l.begun)) }
 func (l *loop) effects(e *state.Effects) {
 	for _, f := range e.Freed {
 		l.chunks.plan.Freed(f.ID, f.Version)
+		delete(l.chunks.sets, f.ID)
 		l.ceased(f.ID)
 	}
 	for _, id := range e.Goal {

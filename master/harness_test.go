@@ -62,8 +62,20 @@ func kill(m *Master) {
 // would leave it.
 func crashCopy(t *testing.T, dir string) string {
 	t.Helper()
-	to := t.TempDir()
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	for {
+		to := t.TempDir()
+		err := copyTree(dir, to)
+		if err == nil {
+			return to
+		}
+		if !errors.Is(err, fs.ErrNotExist) { // the journal has renamed its next file
+			t.Fatal(err)
+		}
+	}
+}
+
+func copyTree(dir, to string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || path == dir {
 			return err
 		}
@@ -77,10 +89,6 @@ func crashCopy(t *testing.T, dir string) string {
 		}
 		return os.WriteFile(filepath.Join(to, rel), b, 0o640)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return to
 }
 
 // eventually polls until ok, for at most ten seconds.
@@ -136,7 +144,7 @@ func newMount(t *testing.T, m *Master) *mount {
 func (mt *mount) again(m *Master, held ...wire.Held) (*mount, error) {
 	mt.t.Helper()
 	next := dialMount(mt.t, m)
-	next.seq, next.open = mt.seq, mt.open
+	next.seq, next.open, next.before = mt.seq, mt.open, mt.before
 	err := next.call(&wire.SessionOpen{Session: mt.session.Session, Host: "host", Mount: "/mnt", Held: held}, &next.session)
 	return next, err
 }
@@ -506,5 +514,3 @@ func (s *fakeChunkd) ordered(kind wire.Kind) (n int) {
 	}
 	return n
 }
-
-var errTest = errors.New("as the test wishes")

@@ -164,6 +164,9 @@ func (r *raise) finish(low chunk.Version) {
 		} else if err == nil {
 			l.chunks.plan.Created(r.id, set)
 		}
+		if err == nil {
+			l.chunks.sets[r.id] = struct{}{}
+		}
 		r.end(err)
 	})
 }

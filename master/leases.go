@@ -144,8 +144,11 @@ func (l *loop) validCopies(id chunk.ID) (list []chunk.Server) {
 }
 
 // leaseSet lists the servers that the writer of a chunk writes to; none: it is
-// not known.
+// not known, because another master has granted the lease.
 func (l *loop) leaseSet(id chunk.ID) (list []chunk.Server) {
+	if _, known := l.chunks.sets[id]; !known {
+		return nil
+	}
 	for _, k := range l.chunks.plan.Copies(id) {
 		if k.InLease {
 			list = append(list, k.Server)
@@ -169,8 +172,10 @@ func (l *loop) granted(s *session, ino inode.Ino, first, count uint32, place *pl
 			set = (*place)[0]
 			*place = (*place)[1:]
 			l.chunks.plan.Created(k.ID, set)
+			l.chunks.sets[k.ID] = struct{}{}
 		case !k.Fresh:
 			set = l.chunks.plan.Lease(k.ID)
+			l.chunks.sets[k.ID] = struct{}{}
 		}
 		if loc := l.location(&k, l.members(set), true); len(loc.Replicas) > 0 {
 			locs = append(locs, loc)
@@ -299,6 +304,7 @@ func (l *loop) leasesEnded(ended []state.LeaseEnd) {
 	for _, e := range ended {
 		if k, ok := l.st.Chunk(e.Chunk); ok && k.Lease == 0 {
 			l.chunks.plan.LeaseEnd(e.Chunk, e.Written)
+			delete(l.chunks.sets, e.Chunk)
 		}
 	}
 }

@@ -267,6 +267,7 @@ func (l *loop) dropLease(r *reconciling, version chunk.Version, good []chunk.Ser
 		l.slog.Info("a dead writer's chunk is whole again", "chunk", r.id, "inode", res.Ino, "version", version, "copies", len(good))
 		l.met.reconciledChunks.Inc()
 		l.chunks.plan.Settle(r.id, good)
+		delete(l.chunks.sets, r.id)
 		l.reconciled(r)
 	})
 }

@@ -29,10 +29,26 @@ func sample(t *testing.T, n int) (b []byte, s scan) {
 	return b, s
 }
 
+// memDir is a directory in memory where there is one: thousands of logs are
+// opened here, and what a sync costs is not the question. It has no O_DIRECT,
+// which tests that way too.
+func memDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "journal")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // reopen opens a log that has only the given bytes.
 func reopen(t *testing.T, b []byte) ([]string, Config, error) {
 	t.Helper()
-	cfg := config(t.TempDir())
+	cfg := config(filepath.Join(memDir(t), "log"))
+	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(cfg.Dir, fileName(1)), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +60,9 @@ func reopen(t *testing.T, b []byte) ([]string, Config, error) {
 	mustClose(t, l)
 	return got, cfg, nil
 }
+
+// forget removes a log that is no longer needed, for there are many.
+func forget(cfg Config) { _ = os.RemoveAll(cfg.Dir) }
 
 // step is the distance of the offsets that are tried: every byte of heads and
 // records, some bytes of the padding.
@@ -100,13 +119,15 @@ func TestZeroedTail(t *testing.T) {
 			expect(t, texts(collect(t, l, caughtUp(l))), n+3)
 			mustClose(t, l)
 		}
+		forget(cfg)
 	}
 }
 
 func TestTruncatedFile(t *testing.T) {
 	b, s := sample(t, 3)
 	for off := 0; off < int(s.end)+page; off += step(&s, off) {
-		_, _, err := reopen(t, b[:off])
+		_, cfg, err := reopen(t, b[:off])
+		forget(cfg)
 		var bad *CorruptError
 		if !errors.As(err, &bad) {
 			t.Fatalf("cut to %d of %d bytes: %v", off, len(b), err)
@@ -120,7 +141,8 @@ func TestFlippedByte(t *testing.T) {
 	for off := 0; off < int(s.end); off += step(&s, off) {
 		flipped := append([]byte(nil), b...)
 		flipped[off] ^= 0x40
-		got, _, err := reopen(t, flipped)
+		got, cfg, err := reopen(t, flipped)
+		forget(cfg)
 		where, last := int64(0), false
 		for i := range s.frames {
 			if f := &s.frames[i]; f.off <= int64(off) {

@@ -182,6 +182,9 @@ func decodeHeader(b []byte) (header, error) {
 	return h, nil
 }
 
+// appendRecord encodes a record behind b.
+func appendRecord(b []byte, r *record) []byte { return codec.Append(b, r) }
+
 // appendFrameHead reserves room for the head of a frame; sealFrame fills it.
 func appendFrameHead(dst []byte) []byte { return append(dst, make([]byte, frameHead)...) }
 

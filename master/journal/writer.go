@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/engine"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -100,7 +99,7 @@ func (w *writer) entries(ents []*raftpb.Entry) error {
 		b, n := w.start(), 0
 		for n < len(ents) && (n == 0 || len(b)+recordHead+len(ents[n].GetData()) <= fill) {
 			e := ents[n]
-			b = codec.Append(b, &record{
+			b = appendRecord(b, &record{
 				Kind: recordEntry, Type: uint8(e.GetType()),
 				Index: e.GetIndex(), Term: e.GetTerm(), PrevTerm: prev, Data: e.GetData(),
 			})
@@ -118,7 +117,7 @@ func (w *writer) entries(ents []*raftpb.Entry) error {
 
 // mark writes that the log goes on behind at and forgets what was before.
 func (w *writer) mark(at position) error {
-	b := codec.Append(w.start(), &record{Kind: recordMark, Index: at.Index, Term: at.Term})
+	b := appendRecord(w.start(), &record{Kind: recordMark, Index: at.Index, Term: at.Term})
 	if err := w.flush(b, 1, at.Index); err != nil {
 		return err
 	}

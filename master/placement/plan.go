@@ -10,10 +10,10 @@ import (
 
 // How much one Next looks at.
 const (
-	wakeLimit    = 100_000 // slots whose waiting time is over
-	lookLimit    = 20_000  // slots that are waiting for an order
-	refusalLimit = 256     // slots in a row that no server has capacity for
-	verifyLimit  = 16      // Verify orders of a server at once
+	wakeLimit    = 20_000 // slots whose waiting time is over
+	lookLimit    = 5_000  // slots that are waiting for an order
+	refusalLimit = 256    // slots in a row that no server has capacity for
+	verifyLimit  = 16     // Verify orders of a server at once
 	crowded      = 10 * second
 )
 

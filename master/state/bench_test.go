@@ -8,7 +8,7 @@ import (
 	"github.com/varvefs/varve/inode"
 )
 
-// benchEntries makes the entries of n files of one chunk, a thousand a directory.
+// benchName is what most names are like: 13 bytes.
 func benchName(i int) string { return fmt.Sprintf("file-%08d", i) }
 
 // heap is the memory in use, bytes.
@@ -78,4 +78,48 @@ func BenchmarkMake(b *testing.B) {
 			b.Fatal(r.Code)
 		}
 	}
+}
+
+// BenchmarkLookup finds names of a million in random order.
+func BenchmarkLookup(b *testing.B) {
+	const n = 1 << 20
+	s := New(1)
+	names := make([]string, n)
+	for i := range names {
+		names[i] = benchName(i)
+		s.Apply(&Entry{Op: &Make{Parent: inode.Root, Name: names[i], What: inode.File}})
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		if _, ok := s.Lookup(inode.Root, names[i*7919&(n-1)]); !ok {
+			b.Fatal("not found")
+		}
+	}
+}
+
+// BenchmarkRemove makes and removes a file.
+func BenchmarkRemove(b *testing.B) {
+	s := New(1)
+	mk := &Make{Parent: inode.Root, Name: "name", What: inode.File}
+	rm := &Remove{Parent: inode.Root, Name: "name"}
+	b.ReportAllocs()
+	for range b.N {
+		s.Apply(&Entry{Op: mk})
+		s.Apply(&Entry{Op: rm})
+	}
+}
+
+// BenchmarkEntry encodes and decodes a create.
+func BenchmarkEntry(b *testing.B) {
+	e := &Entry{Time: 1, Session: 2, Seq: 3, Op: &Make{Parent: inode.Root, Name: benchName(1), What: inode.File}}
+	var buf []byte
+	b.ReportAllocs()
+	for range b.N {
+		buf = AppendEntry(buf[:0], e)
+		if _, _, err := DecodeEntry(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(int64(len(buf)))
 }

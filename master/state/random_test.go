@@ -21,7 +21,7 @@ type machine struct {
 	lastSes uint64
 	seqs    map[uint64]uint64
 	log     []Entry
-	big     bool // large directories and files
+	big     bool // many names and chunks
 }
 
 func newMachine() *machine {
