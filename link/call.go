@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -26,7 +25,7 @@ func (r *Reply) Decode(m wire.Message) error {
 	if r.Err != nil {
 		return r.Err
 	}
-	return decode(r.Kind, r.body, m)
+	return wire.DecodeBody(r.Kind, r.body, m)
 }
 
 // Free gives the reply's buffers back; Data must not be used any more.
@@ -34,17 +33,6 @@ func (r *Reply) Free() {
 	free(r.Data)
 	free(r.body)
 	r.Data, r.body = nil, nil
-}
-
-// decode fills m from a body of the given kind.
-func decode(k wire.Kind, body []byte, m wire.Message) error {
-	if k != m.Kind() {
-		return status.Errorf(status.BadMessage, "message of kind %#x where %T (%#x) is expected", uint16(k), m, uint16(m.Kind()))
-	}
-	if err := codec.Decode(body, m); err != nil {
-		return status.Errorf(status.BadMessage, "%v", err)
-	}
-	return nil
 }
 
 // call is one request that has no reply yet: either done (Start) or the other
@@ -140,7 +128,7 @@ func (s *calls) reply(rd *reader, h wire.Header, body []byte) error {
 		if h.Status != status.OK {
 			err = failure(h, body)
 		} else if k.msg != nil {
-			err = decode(h.Kind, body, k.msg)
+			err = wire.DecodeBody(h.Kind, body, k.msg)
 		}
 	}
 	k.ch <- err
@@ -170,7 +158,7 @@ func (s *calls) callback(rd *reader, h wire.Header, body []byte, k *call) error 
 // failure is the error in a reply's frame.
 func failure(h wire.Header, body []byte) error {
 	var d wire.Detail
-	if err := codec.Decode(body, &d); err != nil {
+	if err := wire.DecodeBody(wire.KindEmpty, body, &d); err != nil {
 		return &status.Error{Code: h.Status, Detail: "(its detail is not readable)"}
 	}
 	return &status.Error{Code: h.Status, Detail: d.Text}

@@ -11,7 +11,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -44,7 +43,7 @@ func newGreeter(nc net.Conn) *greeter {
 	return g
 }
 
-func (g *greeter) put(code status.Code, k wire.Kind, m codec.Fields) error {
+func (g *greeter) put(code status.Code, k wire.Kind, m wire.Message) error {
 	b := encode(wire.Header{Kind: k, Status: code}, m, 0)
 	defer free(b)
 	_, err := g.nc.Write(b)
@@ -78,7 +77,7 @@ func (g *greeter) get(m wire.Message) error {
 	if h.Data != 0 {
 		return status.Errorf(status.BadMessage, "data in the handshake")
 	}
-	return decode(h.Kind, body, m)
+	return wire.DecodeBody(h.Kind, body, m)
 }
 
 // greetServer is the calling side's handshake.

@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 
-	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/wire"
 	"golang.org/x/sys/unix"
 )
@@ -31,7 +30,7 @@ func (f *frame) drop() {
 	*f = frame{}
 }
 
-func encode(h wire.Header, m codec.Fields, data int) []byte {
+func encode(h wire.Header, m wire.Message, data int) []byte {
 	return wire.AppendFrame(alloc(256)[:0], h, m, data)
 }
 

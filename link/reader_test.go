@@ -43,7 +43,7 @@ func TestReaderCuts(t *testing.T) {
 				t.Fatalf("frame %d: %+v %v", i, h, err)
 			}
 			var m wire.AdminReply
-			if err := decode(h.Kind, body, &m); err != nil || !bytes.Equal(m.JSON, pattern(w.body, 1)) {
+			if err := wire.DecodeBody(h.Kind, body, &m); err != nil || !bytes.Equal(m.JSON, pattern(w.body, 1)) {
 				t.Fatalf("frame %d: body is wrong: %v", i, err)
 			}
 			data := make([]byte, h.Data)

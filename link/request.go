@@ -33,7 +33,7 @@ func (r *Request) Conn() *Conn { return r.conn }
 
 // Decode fills m from the request; status.BadMessage when it is of another kind
 // or malformed. It works until Free.
-func (r *Request) Decode(m wire.Message) error { return decode(r.Kind, r.body, m) }
+func (r *Request) Decode(m wire.Message) error { return wire.DecodeBody(r.Kind, r.body, m) }
 
 // Reply answers with a message (nil: wire.Empty) and optional data. It does not
 // block. The data is not copied: it must not change until release (may be nil)

@@ -120,3 +120,15 @@ func CheckBody(header, body []byte) error {
 	}
 	return nil
 }
+
+// DecodeBody fills m from the body of a frame of kind k; status.BadMessage when
+// it is another message or malformed.
+func DecodeBody(k Kind, body []byte, m Message) error {
+	if k != m.Kind() {
+		return status.Errorf(status.BadMessage, "message of kind %#x where %T (%#x) is expected", uint16(k), m, uint16(m.Kind()))
+	}
+	if err := codec.Decode(body, m); err != nil {
+		return status.Errorf(status.BadMessage, "%v", err)
+	}
+	return nil
+}
