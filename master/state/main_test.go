@@ -10,9 +10,9 @@ import (
 // and -rapid.steps go further.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	defaults := map[string]string{"rapid.checks": "300", "rapid.steps": "150"}
+	defaults := map[string]string{"rapid.checks": "100", "rapid.steps": "150"}
 	if testing.Short() {
-		defaults["rapid.checks"] = "40"
+		defaults["rapid.checks"] = "25"
 	}
 	flag.Visit(func(f *flag.Flag) { delete(defaults, f.Name) })
 	for name, value := range defaults {

@@ -481,9 +481,15 @@ func (x *machine) replayed(t *rapid.T) *State {
 // TestModel compares the state with the model after every one of many random
 // ops, and in the end with what the changelog alone gives: byte for byte, although
 // the one was saved and loaded in between and the other was not.
-func TestModel(t *testing.T) {
+func TestModel(t *testing.T) { random(t, false) }
+
+// TestModelLarge is TestModel with many names and chunks, compared less often.
+func TestModelLarge(t *testing.T) { random(t, true) }
+
+func random(t *testing.T, big bool) {
 	rapid.Check(t, func(t *rapid.T) {
 		x := newMachine()
+		x.big = big
 		x.open(t)
 		t.Repeat(x.actions())
 		if a, b := saved(t, x.s), saved(t, x.replayed(t)); !slices.EqualFunc(a, b, sameBlock) {
