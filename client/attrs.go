@@ -32,7 +32,10 @@ func (c *Client) GetAttr(ctx context.Context, ino inode.Ino) (Node, error) {
 		}
 	})
 	n.waited(err)
-	return out, err
+	if err != nil {
+		return Node{}, err
+	}
+	return out, nil
 }
 
 // waited ends a request about n that a recall may have kept waiting.
@@ -76,8 +79,10 @@ func (c *Client) SetAttr(ctx context.Context, ino inode.Ino, set wire.SetAttr) (
 	written := n.data != nil
 	n.mu.Unlock()
 	if set.Valid&wire.SetSize != 0 || written && set.Valid&entangled != 0 {
-		err := n.truncateTo(ctx, &set, &out)
-		return out, err
+		if err := n.truncateTo(ctx, &set, &out); err != nil {
+			return Node{}, err
+		}
+		return out, nil
 	}
 	n.mu.Lock()
 	n.waiters++
@@ -90,7 +95,10 @@ func (c *Client) SetAttr(ctx context.Context, ino inode.Ino, set wire.SetAttr) (
 		}
 	})
 	n.waited(err)
-	return out, err
+	if err != nil {
+		return Node{}, err
+	}
+	return out, nil
 }
 
 // GetXattr returns the value of an extended attribute, or status.NoAttr.
@@ -134,7 +142,10 @@ func (c *Client) GetXattr(ctx context.Context, ino inode.Ino, name string) ([]by
 			delete(n.xattrs, name)
 		}
 	})
-	return reply.Bytes, err
+	if err != nil {
+		return nil, err
+	}
+	return reply.Bytes, nil
 }
 
 // What is kept of extended attributes for one inode.
@@ -229,7 +240,10 @@ func (c *Client) ListXattr(ctx context.Context, ino inode.Ino) ([]byte, error) {
 			n.xnames, n.listed = reply.Bytes, true
 		}
 	})
-	return reply.Bytes, err
+	if err != nil {
+		return nil, err
+	}
+	return reply.Bytes, nil
 }
 
 // Readlink returns the target of a symbolic link.
@@ -255,5 +269,8 @@ func (c *Client) Readlink(ctx context.Context, ino inode.Ino) ([]byte, error) {
 			n.target = reply.Bytes
 		}
 	})
-	return reply.Bytes, err
+	if err != nil {
+		return nil, err
+	}
+	return reply.Bytes, nil
 }

@@ -1,7 +1,10 @@
 package client
 
 import (
+	"cmp"
 	"context"
+	"slices"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/inode"
@@ -68,15 +71,21 @@ func (c *Client) commit(ctx context.Context, nodes []*node, how commitHow) []err
 			errs[i] = nodes[i].committed(&req.Files[j], &reply, j, err)
 		}
 	})
-	if err != nil && c.ctx.Err() != nil {
-		for _, i := range sent {
+	if err == nil {
+		return errs
+	}
+	// Nobody installs an answer any more when the client is closed, and somebody
+	// may still do so later when the caller's patience was over.
+	failed := make([]error, len(nodes))
+	for _, i := range sent {
+		failed[i] = err
+		if c.ctx.Err() != nil {
 			nodes[i].mu.Lock()
 			nodes[i].unclaim()
 			nodes[i].mu.Unlock()
-			errs[i] = err
 		}
 	}
-	return errs
+	return failed
 }
 
 // compose says what to tell the master of n; false: nothing. mu is held.
@@ -101,7 +110,11 @@ func (n *node) compose(how commitHow) (wire.CommitFile, bool) {
 		if how == commitSize || how == commitIdle && !closed && n.c.now()-w.used < leaseIdle {
 			continue
 		}
-		if w.held {
+		if w.torn {
+			// Its copies may differ: the master compares them when it finds that the
+			// lease was left behind.
+			delete(d.chunks, w.index)
+		} else if w.held {
 			w.ending = true
 			f.Ended = append(f.Ended, wire.LeaseEnd{
 				Index: w.index, Chunk: w.loc.Chunk, Version: w.loc.Version, Written: w.touched,
@@ -306,27 +319,69 @@ func (n *node) sync(ctx context.Context, datasync bool) error {
 }
 
 // giveBack tells the master everything that was done under W, which has been
-// recalled: nothing new can be written meanwhile.
-func (c *Client) giveBack(n *node) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for !n.dead && c.ctx.Err() == nil && n.data.pending() {
-		if n.flushDurable(c.ctx) != nil || n.claim(c.ctx) != nil {
+// recalled on all of nodes: nothing new can be written meanwhile. Files are
+// written and committed together, since a listing by another mount recalls W on
+// all that was just made.
+func (c *Client) giveBack(nodes []*node) {
+	slices.SortFunc(nodes, func(a, b *node) int { return cmp.Compare(a.ino, b.ino) }) // all claim in this order
+	for c.ctx.Err() == nil {
+		left := nodes[:0:0]
+		for _, n := range nodes {
+			n.mu.Lock()
+			if !n.dead && !n.data.widowed && n.data.pending() {
+				n.data.push()
+				left = append(left, n)
+			}
+			n.mu.Unlock()
+		}
+		if len(left) == 0 {
 			return
 		}
-		if n.frozen || !n.data.durable(n.data.stamp) || n.data.widowed {
-			n.unclaim()
-			if n.data.widowed {
-				return // the recalled W is not ours any more
-			}
-			if n.await(c.ctx) != nil {
-				return
-			}
-			continue
+		nodes = left
+		for _, n := range nodes {
+			n.mu.Lock()
+			_ = n.flush(c.ctx) // fails only when the client is closed
+			n.mu.Unlock()
 		}
-		n.mu.Unlock()
-		c.commit(c.ctx, []*node{n}, commitAll)
-		n.mu.Lock()
+		c.harden(nodes)
+		var ready []*node
+		for _, n := range nodes {
+			n.mu.Lock()
+			if n.claim(c.ctx) == nil {
+				if n.data.atRest() {
+					ready = append(ready, n)
+				} else {
+					n.unclaim()
+				}
+			}
+			n.mu.Unlock()
+		}
+		c.commit(c.ctx, ready, commitAll)
+		if len(ready) < len(nodes) {
+			c.sleep(c.ctx, time.Millisecond)
+		}
+	}
+}
+
+// atRest says whether every chunk is durable and nobody works on it. mu is held.
+func (d *fileData) atRest() bool {
+	for _, w := range d.chunks {
+		if !w.idle() {
+			return false
+		}
+	}
+	return true
+}
+
+// push begins to send everything that was written. mu is held.
+func (d *fileData) push() {
+	for _, w := range d.chunks {
+		for _, e := range w.dirty {
+			e.ready = true
+		}
+		if len(w.dirty) > 0 {
+			w.kick()
+		}
 	}
 }
 

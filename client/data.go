@@ -49,6 +49,7 @@ type leased struct {
 	touched bool          // something was sent under it
 	landed  bool          // something was accepted under it
 	trimmed bool          // what the master does not know: Valid is the whole chunk
+	torn    bool          // a write was given up: the copies may differ
 	ending  bool          // a Commit that ends the lease is in work
 	round   uint32        // raised with every new loc
 
@@ -103,7 +104,7 @@ func (d *fileData) pending() bool {
 func (w *leased) lease(loc wire.ChunkLoc) {
 	same := w.loc.Chunk == loc.Chunk && w.loc.Version == loc.Version && w.fresh == (loc.Version == 1)
 	if !same {
-		w.touched, w.landed, w.trimmed = false, false, false
+		w.touched, w.landed, w.trimmed, w.torn = false, false, false, false
 		w.fresh = loc.Version == 1
 	} else if w.trimmed {
 		loc.Valid = chunk.Size
@@ -140,6 +141,7 @@ func (w *leased) fail(err error) {
 	for _, e := range w.dirty {
 		lost += int64(e.n)
 	}
+	w.torn = w.touched
 	d.err, d.errs = err, d.errs+1
 	d.n.c.met.lost.Add(int(lost))
 	d.n.c.log.Error("unwritten data is lost", "inode", uint64(d.n.ino), "chunk", w.index, "bytes", lost, "err", err)

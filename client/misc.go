@@ -11,8 +11,10 @@ import (
 // StatFS returns the space of the whole file system.
 func (c *Client) StatFS(ctx context.Context) (wire.StatFSReply, error) {
 	var reply wire.StatFSReply
-	err := c.ses.do(ctx, &wire.StatFS{}, &reply, nil)
-	return reply, err
+	if err := c.ses.do(ctx, &wire.StatFS{}, &reply, nil); err != nil {
+		return wire.StatFSReply{}, err
+	}
+	return reply, nil
 }
 
 // Lock sets, frees or tests an advisory lock. When ctx is over while it waits,
@@ -21,8 +23,10 @@ func (c *Client) StatFS(ctx context.Context) (wire.StatFSReply, error) {
 func (c *Client) Lock(ctx context.Context, l wire.Lock) (wire.LockReply, error) {
 	var reply wire.LockReply
 	if !l.Wait {
-		err := c.ses.do(ctx, &l, &reply, nil)
-		return reply, err
+		if err := c.ses.do(ctx, &l, &reply, nil); err != nil {
+			return wire.LockReply{}, err
+		}
+		return reply, nil
 	}
 	l.Token = c.locks.Add(1)
 	done := make(chan error, 1)

@@ -35,10 +35,13 @@ func (c *Client) lookup(ctx context.Context, parent inode.Ino, name string) (Nod
 			out = c.installEntry(k, parent, name, &reply)
 		}
 	})
-	if err == nil && !reply.Found {
-		err = status.NotFound
+	if err != nil {
+		return Node{}, err
 	}
-	return out, err
+	if !reply.Found {
+		return out, status.NotFound
+	}
+	return out, nil
 }
 
 // cached answers a Lookup from what is known here; ok false: it is not known.
@@ -132,7 +135,10 @@ func (c *Client) Make(ctx context.Context, m wire.Make) (Node, error) {
 			out = c.installEntry(k, m.Parent, m.Name, &reply)
 		}
 	})
-	return out, err
+	if err != nil {
+		return Node{}, err
+	}
+	return out, nil
 }
 
 // beginChange begins an operation that changes a directory.
@@ -213,21 +219,22 @@ func (c *Client) openNamed(ctx context.Context, p *node, name string, flags uint
 }
 
 // create makes and opens a file with one request.
-func (c *Client) create(ctx context.Context, m wire.Make, flags uint32) (out Node, f *File, err error) {
+func (c *Client) create(ctx context.Context, m wire.Make, flags uint32) (Node, *File, error) {
 	var reply wire.EntryReply
-	err = c.ses.do(ctx, &m, &reply, func(k *call, err error) {
+	var out Node
+	var f *File
+	err := c.ses.do(ctx, &m, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}
 		n := c.table.get(reply.Attr.Ino) // for the File
-		var opened *File
 		c.installNode(k, &reply, func(n *node) { n.lease(&reply) })
 		node := c.installEntry(k, m.Parent, m.Name, &reply)
 		n.mu.Lock()
 		if m.Name == "" {
 			n.told, n.orphan = true, true
 		}
-		opened = n.open(flags)
+		opened := n.open(flags)
 		n.mu.Unlock()
 		if k.abandoned() {
 			opened.Close()
@@ -235,7 +242,10 @@ func (c *Client) create(ctx context.Context, m wire.Make, flags uint32) (out Nod
 		}
 		out, f = node, opened
 	})
-	return out, f, err
+	if err != nil {
+		return Node{}, nil, err
+	}
+	return out, f, nil
 }
 
 // lease takes over the first chunk of a new file. mu is held.
@@ -410,5 +420,8 @@ func (c *Client) Link(ctx context.Context, ino, parent inode.Ino, name string) (
 	if errors.Is(err, status.Stale) {
 		err = status.NotFound
 	}
-	return out, err
+	if err != nil {
+		return Node{}, err
+	}
+	return out, nil
 }

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"slices"
+
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/link"
 	"github.com/varvefs/varve/status"
@@ -69,9 +71,7 @@ func (c *Client) beginRecall(item *wire.RecallItem) *recallWork {
 
 // recall does what the answer waits for, and answers.
 func (c *Client) recall(r *link.Request, work []*recallWork) {
-	for _, w := range work {
-		w.n.surrender(w)
-	}
+	c.surrender(work)
 	c.notifyRecall(work)
 	// No Release may overtake the list of what is open.
 	c.release.RLock()
@@ -95,21 +95,28 @@ func (c *Client) recall(r *link.Request, work []*recallWork) {
 	}
 }
 
-// surrender waits for the uses of what was recalled and tells the master what
-// was done under it.
-func (n *node) surrender(w *recallWork) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for w.gone&inode.W != 0 && n.writers > 0 || w.gone&inode.R != 0 && n.readers > 0 {
-		n.cond.Wait()
-	}
-	if w.wrote && w.gone&inode.W != 0 && n.data != nil && !n.dead {
-		n.mu.Unlock()
-		n.c.giveBack(n)
+// surrender waits for the uses of what was recalled, tells the master what was
+// done under it and forgets what was known by it.
+func (c *Client) surrender(work []*recallWork) {
+	var wrote []*node
+	for _, w := range work {
+		n := w.n
 		n.mu.Lock()
+		for w.gone&inode.W != 0 && n.writers > 0 || w.gone&inode.R != 0 && n.readers > 0 {
+			n.cond.Wait()
+		}
+		if w.wrote && w.gone&inode.W != 0 && n.data != nil && !slices.Contains(wrote, n) {
+			wrote = append(wrote, n)
+		}
+		n.mu.Unlock()
 	}
-	if w.gone&inode.R != 0 {
-		n.dropR()
+	c.giveBack(wrote)
+	for _, w := range work {
+		if w.gone&inode.R != 0 {
+			w.n.mu.Lock()
+			w.n.dropR()
+			w.n.mu.Unlock()
+		}
 	}
 }
 

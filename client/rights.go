@@ -37,14 +37,15 @@ func (n *node) learn(a *inode.Attr) {
 			n.attr.Mode, n.attr.Flags = local.Mode, local.Flags
 		}
 	}
-	if a.Nlink == 0 {
-		n.orphan = true
-	}
+	n.orphan = a.Nlink == 0
 }
 
 // seen merges attributes of a reply and returns what to answer: the local
 // view, when there is one. mu is held.
 func (n *node) seen(a *inode.Attr) Node {
+	if n.dead && n.opens == 0 && a.Nlink > 0 {
+		n.dead = false // it has got a name again
+	}
 	n.learn(a)
 	if n.known && n.can(inode.R) {
 		return Node{Attr: n.attr, AttrTTL: n.c.ttl()}

@@ -119,7 +119,7 @@ func (n *node) wasSet(k *call, set *wire.SetAttr, reply *wire.AttrReply, out *No
 	d.committing = false // the reply is newer than what is here, but for what is still changed
 	answer := n.seen(&reply.Attr)
 	d.committing = busy
-	if out != nil {
+	if out != nil && !k.abandoned() {
 		*out = answer
 	}
 }
