@@ -22,7 +22,7 @@ type Write struct {
 	Chunk   chunk.ID
 	Min     chunk.Version
 	Version chunk.Version
-	Epoch   uint64
+	Epoch   uint64 // highest that the writer knows; OldEpoch when it is old and the write would make or raise a copy
 	What    uint8
 	Create  bool
 	Sync    bool

@@ -186,7 +186,8 @@ func (m *Replicate) Fields(c *codec.Codec) {
 }
 
 // Digest asks for the state of one copy, to reconcile copies after a writer
-// died. The server first makes all it has accepted durable. Reply: DigestReply.
+// died. The server first makes all it has accepted durable; from then on the
+// copy takes no writes at its present version (NoLease). Reply: DigestReply.
 type Digest struct {
 	Epoch uint64
 	Chunk chunk.ID
