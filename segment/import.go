@@ -66,14 +66,11 @@ func (imp *Import) Write(off uint32, data []byte, sums []uint32) error {
 }
 
 // Commit puts the copy in place, durably. Without any data the chunk is there and
-// empty.
+// empty. The entry that does it follows the data in the same head, or the data is
+// durable already.
 func (imp *Import) Commit() error {
 	s := imp.store
 	s.mu.Lock()
-	if err := s.settle(); err != nil { // the data is durable before anything refers to it
-		s.unlock()
-		return err
-	}
 	f, err := s.logState(imp.id, func(r *record, e *entry) error {
 		if imp.ended {
 			return status.Errorf(status.Closed, "import of chunk %v", imp.id)

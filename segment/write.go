@@ -73,7 +73,7 @@ func (s *Store) write(w *Write) (*frame, error) {
 	if w.What != WriteData {
 		return s.writeZero(w)
 	}
-	p := part{chunk: w.Chunk, off: w.Off, data: w.Data, sums: w.Sums, bulk: w.Len >= bulkSize}
+	p := part{chunk: w.Chunk, off: w.Off, data: w.Data, sums: w.Sums, bulk: w.Len >= min(bulkSize, s.partMax)}
 	first := true
 	return s.writeParts(&p, func(e *entry) error {
 		r := s.index.find(w.Chunk) // looked up for each part: mu may have been given up
