@@ -88,6 +88,7 @@ func (l *loop) fail(b *batch, err error) {
 
 // committed applies what the log has committed.
 func (l *loop) committed(list []journal.Committed) {
+	l.hurry = len(list) > 1
 	for i := range list {
 		c := &list[i]
 		b, own := c.Tag.(*batch)
@@ -121,6 +122,7 @@ func (l *loop) committed(list []journal.Committed) {
 
 // applyOwn applies a batch that this master proposed and answers the requests.
 func (l *loop) applyOwn(b *batch) {
+	l.hurry = l.hurry || len(b.entries) > 1
 	for i := range b.entries {
 		res := l.st.Apply(&b.entries[i])
 		l.effects(&res.Effects)

@@ -33,6 +33,7 @@ type loop struct {
 	now     time.Time // when this turn began
 	soon    []func()  // what this turn still has to do
 	taken   []func(*loop)
+	hurry   bool          // more work waits in this turn: leave the sending of replies to others
 	stopped chan struct{} // closed when the loop has ended
 	err     error         // why, if not at Close's wish; read after stopped
 
@@ -114,12 +115,14 @@ func (l *loop) run(stop <-chan struct{}) {
 // wakeUp begins a turn.
 func (l *loop) wakeUp() {
 	l.now = time.Now()
+	l.hurry = false
 	l.busy.woke(l.now)
 }
 
 // serve runs what others have posted.
 func (l *loop) serve() {
 	list := l.in.take(l.taken)
+	l.hurry = len(list) > 1
 	for i, f := range list {
 		f(l)
 		list[i] = nil

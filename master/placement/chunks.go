@@ -6,13 +6,16 @@ import (
 	"github.com/varvefs/varve/chunk"
 )
 
-// ensure returns the slot of a chunk that the changelog knows, made if needed.
+// ensure returns the slot of a chunk that the changelog knows, made if needed,
+// without what the sweep has not yet taken out of it.
 func (p *Placement) ensure(id chunk.ID) (uint32, *slot) {
 	ref, ok := p.table.find(id)
 	if !ok {
 		ref = p.table.add(id)
 	}
-	return ref, p.table.at(ref)
+	s := p.table.at(ref)
+	p.clean(s)
+	return ref, s
 }
 
 // Load says that the changelog has a chunk. It is called for each of them before
@@ -301,7 +304,7 @@ func (p *Placement) LeaseEnd(id chunk.ID, written bool) {
 		c.set(refLease, false)
 		switch {
 		case c.state() == Stale || c.state() == Damaged:
-		case member && (written || known):
+		case member && written, member && known && c.state() == Valid:
 			*c = c.with(Valid)
 		case written && known:
 			*c = c.with(Stale)

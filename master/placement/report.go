@@ -134,6 +134,39 @@ func (p *Placement) each(id chunk.Server, chunks []chunk.ID, f func(s *slot, k i
 	}
 }
 
+// clean takes copies out of a slot whose servers do not have them any more.
+func (p *Placement) clean(s *slot) {
+	for k := int(s.n) - 1; k >= 0; k-- {
+		if !p.seats[p.table.copyAt(s, k).seat()].retired {
+			continue
+		}
+		p.forgo(s, k)
+		if s.place == placeLate || s.place == placeHotLate {
+			s.place = placeNone // it waited for this copy, which will not come
+		}
+	}
+}
+
+// forgo deals with copy k of a slot, which its server had before it went and does
+// not have now. In the set of an open lease it stays: the writer sends again what
+// the server has lost, or says that it failed.
+func (p *Placement) forgo(s *slot, k int) {
+	c := *p.table.copyAt(s, k)
+	p.dropCopy(s, k)
+	if s.flags&slotLeased == 0 || s.flags&slotSet == 0 || !c.has(refLease) {
+		return
+	}
+	i := int(p.seats[c.seat()].server)
+	if known, ok := p.lookup(p.servers[i].info.ID); !ok || known != i {
+		return // forgotten
+	}
+	if other := p.seatOf(s, i); other >= 0 {
+		p.table.copyAt(s, other).set(refLease, true)
+		return
+	}
+	p.putCopy(s, i, Unsure, true)
+}
+
 // startSweep has all slots looked at, because what is true of a server has changed.
 // Slots that are made from now on need no look.
 func (p *Placement) startSweep() { p.span, p.left = p.table.used, p.table.used }
@@ -154,14 +187,7 @@ func (p *Placement) sweep() {
 		if s.id == 0 {
 			continue
 		}
-		for k := int(s.n) - 1; k >= 0; k-- {
-			if p.seats[p.table.copyAt(s, k).seat()].retired {
-				p.dropCopy(s, k)
-				if s.place == placeLate || s.place == placeHotLate {
-					s.place = placeNone // it waited for this copy, which will not come
-				}
-			}
-		}
+		p.clean(s)
 		p.recount(ref)
 	}
 	if p.left == 0 { // every slot was visited since the last seat retired

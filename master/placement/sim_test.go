@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/status"
 )
+
+var simTrace = flag.Int("sim.trace", 40, "lines of a failed simulation to print")
 
 // held is one copy on a simulated chunkserver's disk. Its content is told by the
 // number of the last write that it took.
@@ -68,7 +71,7 @@ func (c *cluster) log(format string, args ...any) {
 
 func (c *cluster) fatalf(format string, args ...any) {
 	c.t.Helper()
-	for _, line := range c.trace[max(0, len(c.trace)-500):] {
+	for _, line := range c.trace[max(0, len(c.trace)-*simTrace):] {
 		c.t.Log(line)
 	}
 	c.t.Fatalf(format, args...)
@@ -261,7 +264,9 @@ func (c *cluster) create() {
 	c.p.Created(id, set)
 	c.writers[id] = &writer{set: set}
 	c.log("chunk %d created on %v, goal %d", id, set, goal)
-	c.write(id)
+	if c.rnd.IntN(3) > 0 {
+		c.write(id)
+	}
 }
 
 func (c *cluster) lease() {
@@ -345,8 +350,15 @@ func (c *cluster) reconcile(id chunk.ID) {
 // leaveUnwritten ends a lease without a write.
 func (c *cluster) leaveUnwritten(id chunk.ID) {
 	w := c.f.chunks[id]
+	if c.gens[id] == 0 { // new: there was nothing before
+		delete(c.f.chunks, id)
+		delete(c.writers, id)
+		c.log("chunk %d was never written", id)
+		c.p.Freed(id, w.Version)
+		return
+	}
 	if w.Min == w.Version {
-		return // after a failed hop, or new
+		return // after a failed hop
 	}
 	w.Version, w.Leased = w.Min, false
 	c.f.chunks[id] = w
