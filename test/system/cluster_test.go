@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	os.Setenv("XDG_RUNTIME_DIR", dir) // notes of running clusters stay in here
+	os.Setenv("XDG_RUNTIME_DIR", filepath.Join(dir, "run")) // notes of running clusters stay in here
 	program = filepath.Join(dir, "varve")
 	build := exec.Command("go", "build", "-tags", "giouring", "-ldflags=-checklinkname=0", "-o", program, "../../cmd/varve")
 	build.Stderr = os.Stderr
