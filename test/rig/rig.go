@@ -217,8 +217,12 @@ func (c *Cluster) MountWith(t testing.TB, o MountOptions) *Mount {
 	t.Helper()
 	NeedFuse(t)
 	name := fmt.Sprintf("mount%d", len(c.mounts))
-	dir := filepath.Join(c.dir, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	// Not below t.TempDir, which only root may enter.
+	dir, err := os.MkdirTemp("", "varve-"+name+"-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	m := &Mount{Dir: dir, c: c, role: mountRole{
@@ -267,9 +271,9 @@ func (c *Cluster) takeDown() {
 	}
 	for i := len(c.mounts) - 1; i >= 0; i-- {
 		end(c.mounts[i].process)
-		// A mount that was killed, or could not be ended, must not stay: the
-		// temporary directory could not be removed.
+		// A mount that was killed, or could not be ended, must not stay.
 		unix.Unmount(c.mounts[i].Dir, unix.MNT_DETACH)
+		os.Remove(c.mounts[i].Dir)
 	}
 	for _, s := range c.servers {
 		end(s.process)
