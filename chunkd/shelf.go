@@ -262,7 +262,7 @@ func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error)
 // openStore opens the disk's store, or makes it for an identity.
 func (d *disk) openStore(cfg *Config, create *segment.Identity) error {
 	store, err := segment.Open(segment.Config{
-		Disk: d.eng, Limit: cfg.Limit, SegmentSize: cfg.SegmentSize, ContainerSegments: cfg.ContainerSegments,
+		Disk: d.eng, Limit: cfg.Limit, SegmentSize: segmentSize(cfg), ContainerSegments: cfg.ContainerSegments,
 		Metrics: cfg.Metrics, Log: cfg.Log.With("dir", d.path), Create: create,
 	})
 	if err != nil {
@@ -272,4 +272,24 @@ func (d *disk) openStore(cfg *Config, create *segment.Identity) error {
 	d.watched = make(chan struct{})
 	go d.watch()
 	return nil
+}
+
+// Bounds of the segments of a new store. A small store gets small ones, so that
+// there are enough of them to clean one while others fill.
+const (
+	minSegment  = 4 << 20
+	maxSegment  = 64 << 20
+	segmentsMin = 64
+)
+
+// segmentSize chooses the size of the segments of a new store, in bytes.
+func segmentSize(cfg *Config) uint32 {
+	if cfg.SegmentSize != 0 || cfg.Limit == 0 {
+		return cfg.SegmentSize
+	}
+	size := uint32(maxSegment)
+	for size > minSegment && cfg.Limit/uint64(size) < segmentsMin {
+		size /= 2
+	}
+	return size
 }

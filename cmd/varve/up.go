@@ -70,13 +70,25 @@ func (a *upArgs) check() (err error) {
 	if a.mount, err = filepath.Abs(a.mount); err != nil {
 		return err
 	}
-	if err := fuse.CleanStale(a.mount); err != nil {
-		return err
+	return a.checkMountpoint(opts)
+}
+
+// checkMountpoint makes the mount point ready. The mount of a process that was
+// just killed looks alive until the kernel has closed its files: that is waited for.
+func (a *upArgs) checkMountpoint(opts fuse.Options) error {
+	const patience = 2 * time.Second
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if err := fuse.CleanStale(a.mount); err != nil {
+			return err
+		}
+		if err := os.MkdirAll(a.mount, 0o755); err != nil {
+			return err
+		}
+		err := fuse.CheckMountpoint(a.mount, opts)
+		if ours, _ := fuse.IsVarve(a.mount); err == nil || !ours || time.Now().After(deadline) {
+			return err
+		}
 	}
-	if err := os.MkdirAll(a.mount, 0o755); err != nil {
-		return err
-	}
-	return fuse.CheckMountpoint(a.mount, opts)
 }
 
 func runUp(ctx context.Context, a upArgs) error {
