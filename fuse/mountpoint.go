@@ -80,8 +80,9 @@ func CleanStale(dir string) error {
 	if err != nil {
 		return fmt.Errorf("mount point %s: %w", dir, err)
 	}
-	var st unix.Stat_t
-	for errors.Is(unix.Stat(abs, &st), unix.ENOTCONN) { // there may be several, one on another
+	// statfs(2), since the kernel may answer stat(2) of a dead mount from its cache.
+	var st unix.Statfs_t
+	for errors.Is(unix.Statfs(abs, &st), unix.ENOTCONN) { // there may be several, one on another
 		if m, ok := mountedOn(abs); !ok || m.fsType != fsType {
 			return fmt.Errorf("mount point %s: %w, but it is not one of varve", abs, ErrStale)
 		}
