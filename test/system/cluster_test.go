@@ -216,12 +216,16 @@ func zombie(pid int) bool {
 	return err != nil || strings.Contains(string(b), ") Z ")
 }
 
-// killAll sends SIGKILL to everything at once, 'varve up' first so that it restarts nothing.
+// killAll sends SIGKILL to everything at once. 'varve up' is stopped before, so
+// that it neither starts a process again nor, by its death, tells one to end cleanly.
 func (c *cluster) killAll() {
-	pids := append([]int{c.cmd.Process.Pid}, c.processes("")...)
-	for _, pid := range pids {
-		syscall.Kill(pid, syscall.SIGKILL)
+	syscall.Kill(c.cmd.Process.Pid, syscall.SIGSTOP)
+	for _, pid := range c.processes("") {
+		if pid != c.cmd.Process.Pid {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 	}
+	syscall.Kill(c.cmd.Process.Pid, syscall.SIGKILL)
 	<-c.ended
 	c.until(10*time.Second, "all processes are gone", func() bool { return len(c.processes("")) == 0 })
 }
