@@ -185,6 +185,7 @@ func (w *world) random() {
 		}
 	case 10:
 		w.s.keepOnce()
+		w.s.tick(0)
 	case 11:
 		w.find(w.s, id, true)
 		if w.find(w.s, id, true) < 0 {

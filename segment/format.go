@@ -70,7 +70,31 @@ type header struct {
 	lsn         uint64 // of the first entry
 	previous    uint32 // sum of the header before this one in the segment
 	durable     [heads]mark
-	time        int64 // nanoseconds since 1970
+	time        int64  // nanoseconds since 1970
+	repeated    uint16 // names at the end of the header block: chunks of the head's frame before
+}
+
+// nameOf is how a header repeats a chunk of the frame before it.
+func nameOf(id chunk.ID) uint32 {
+	var b [8]byte
+	le.PutUint64(b[:], uint64(id))
+	return chunk.Sum(b[:])
+}
+
+// putNames writes names to the end of a header block.
+func putNames(b []byte, names []uint32) {
+	for i, n := range names {
+		le.PutUint32(b[headerSize-4*len(names)+4*i:], n)
+	}
+}
+
+// names reads them.
+func (h *header) names(b []byte) []uint32 {
+	list := make([]uint32, h.repeated)
+	for i := range list {
+		list[i] = le.Uint32(b[headerSize-4*len(list)+4*i:])
+	}
+	return list
 }
 
 // entry is one change of one chunk.
@@ -123,6 +147,7 @@ func (h *header) put(b []byte) uint32 {
 		le.PutUint32(b[92+16*i:], d.end)
 	}
 	le.PutUint64(b[128:], uint64(h.time))
+	le.PutUint16(b[136:], h.repeated)
 	h.sum = chunk.Sum(b[:headerSize])
 	le.PutUint32(b[8:], h.sum)
 	return h.sum
@@ -147,6 +172,7 @@ func (h *header) get(b []byte) {
 		h.durable[i] = mark{le.Uint64(b[80+16*i:]), le.Uint32(b[88+16*i:]), le.Uint32(b[92+16*i:])}
 	}
 	h.time = int64(le.Uint64(b[128:]))
+	h.repeated = le.Uint16(b[136:])
 }
 
 // decodeHeader reads and checks a header block by itself: whether it belongs to this
@@ -180,8 +206,8 @@ func (h *header) check() error {
 	switch {
 	case h.head >= heads:
 		return fmt.Errorf("head %d", h.head)
-	case h.used < fixedSize || h.used > h.inline || h.inline > headerSize:
-		return fmt.Errorf("entries end at %d, inline data starts at %d", h.used, h.inline)
+	case h.used < fixedSize || h.used > h.inline || h.inline > headerSize-4*uint32(h.repeated):
+		return fmt.Errorf("entries end at %d, inline data starts at %d, %d names are behind it", h.used, h.inline, h.repeated)
 	case h.size < headerSize || h.size%blockSize != 0 || h.off%blockSize != 0:
 		return fmt.Errorf("%d bytes at %d", h.size, h.off)
 	case uint64(h.entries)*entrySize > uint64(h.used-fixedSize):

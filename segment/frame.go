@@ -34,6 +34,8 @@ type frame struct {
 	seq    uint64
 	sum    uint32 // of the header
 
+	repeated uint16 // names of chunks of the frame before, at the end of the header
+
 	filling  int  // reservations that are not yet copied
 	readers  int  // reads that copy out of buf
 	seal     bool // seal of a segment, no entries
@@ -54,8 +56,11 @@ type frame struct {
 
 // newFrame starts a frame at the end of the head's segment. mu is held.
 func (s *Store) newFrame(h *head, limit uint32) *frame {
-	f := &frame{store: s, head: h, seg: h.seg, off: h.seg.end, limit: limit, used: fixedSize, inline: headerSize, size: headerSize}
+	f := &frame{store: s, head: h, seg: h.seg, off: h.seg.end, limit: limit, used: fixedSize, size: headerSize, repeated: uint16(len(h.names))}
+	f.inline = headerSize - 4*uint32(len(h.names))
 	f.buf = engine.Alloc(int(limit))
+	putNames(f.buf, h.names)
+	h.names = h.names[:0]
 	h.seg.flight = append(h.seg.flight, f)
 	h.open = f
 	return f
@@ -96,6 +101,10 @@ func (f *frame) add(e *entry, sums []uint32) {
 	at := f.used - uint32(entrySize+4*len(sums))
 	e.append(f.buf[at:at:f.used], f.lsn, sums)
 	f.count++
+	name := nameOf(e.chunk)
+	if names := f.head.names; len(names) == 0 || names[len(names)-1] != name {
+		f.head.names = append(names, name)
+	}
 }
 
 // close ends a frame and writes its header. mu is held.
@@ -110,7 +119,7 @@ func (s *Store) close(h *head) {
 	f.seq = h.seq
 	g := f.seg
 	hd := header{head: h.n, used: f.used, inline: f.inline, size: size, entries: f.count, disk: s.diskID, seg: g.n, off: f.off,
-		incarnation: g.incarnation, seq: f.seq, lsn: f.lsn, previous: g.previous, time: time.Now().UnixNano()}
+		incarnation: g.incarnation, seq: f.seq, lsn: f.lsn, previous: g.previous, repeated: f.repeated, time: time.Now().UnixNano()}
 	for i := range s.heads {
 		hd.durable[i] = s.heads[i].durable
 	}
@@ -157,6 +166,21 @@ func (s *Store) filled(f *frame) {
 // frame before it is done. mu is held.
 func (s *Store) pump(h *head) {
 	if f := h.open; f != nil && f.count > 0 && len(h.flight) < eagerSmall && h.broken == nil {
+		s.close(h)
+	}
+}
+
+// mark writes a frame without entries to each head whose last frame has some and
+// nothing behind it. The mark says that the frame was durable and what it was about: if
+// it decays, that is seen. mu is held.
+func (s *Store) mark() {
+	for i := range s.heads {
+		h := &s.heads[i]
+		if len(h.names) == 0 || h.open != nil || len(h.flight) > 0 || h.seg == nil || h.broken != nil || s.room(h.seg) < headerSize {
+			continue
+		}
+		f := s.newFrame(h, headerSize)
+		f.lsn = s.nextLSN()
 		s.close(h)
 	}
 }

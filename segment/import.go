@@ -69,6 +69,14 @@ func (imp *Import) Write(off uint32, data []byte, sums []uint32) error {
 // empty. The entry that does it follows the data in the same head, or the data is
 // durable already.
 func (imp *Import) Commit() error {
+	t, err := imp.commit()
+	if err != nil {
+		return err
+	}
+	return t.Wait()
+}
+
+func (imp *Import) commit() (Ticket, error) {
 	s := imp.store
 	s.mu.Lock()
 	f, err := s.logState(imp.id, func(r *record, e *entry) error {
@@ -76,8 +84,7 @@ func (imp *Import) Commit() error {
 			return status.Errorf(status.Closed, "import of chunk %v", imp.id)
 		}
 		r = s.index.make(imp.id)
-		e.lsn = s.nextLSN()
-		e.version, e.hide, e.base = imp.version, e.lsn, imp.number
+		e.version, e.hide, e.base = imp.version, s.nextLSN(), imp.number
 		s.index.clear(&r.body)
 		r.body, imp.body, imp.ended = imp.body, body{}, true
 		r.flags = r.flags&^recDamaged | recSwitch
@@ -85,17 +92,22 @@ func (imp *Import) Commit() error {
 		return nil
 	})
 	s.unlock()
-	if err != nil {
-		return err
+	t := Ticket{f}
+	if err == nil {
+		t.Then(imp.switched)
 	}
-	err = Ticket{f}.Wait()
+	return t, err
+}
+
+// switched notes that the copy is in place durably.
+func (imp *Import) switched(err error) {
+	s := imp.store
 	s.mu.Lock()
+	defer s.unlock()
 	if r := s.index.find(imp.id); r != nil && err == nil && r.base == imp.number {
 		r.flags &^= recSwitch
 		s.changed.Broadcast()
 	}
-	s.unlock()
-	return err
 }
 
 // Abort gives the copy up. After Commit it does nothing.

@@ -28,19 +28,31 @@ func (s *Store) wakePreparer() {
 // keep is the keeper: it makes sure that there are free segments.
 func (s *Store) keep() {
 	defer s.workers.Done()
-	tick := time.NewTicker(10 * time.Second)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-s.stop:
 			return
 		case <-s.keeper:
 		case <-tick.C:
-			if err := s.measure(); err != nil {
-				s.log.Warn("free space", "disk", s.diskID, "error", err)
-			}
+			s.tick(n)
 		}
 		for s.keepOnce() {
+		}
+	}
+}
+
+// tick does what is due every second.
+func (s *Store) tick(n int) {
+	s.mu.Lock()
+	if s.usable() == nil {
+		s.mark()
+	}
+	s.unlock()
+	if n%10 == 0 {
+		if err := s.measure(); err != nil {
+			s.log.Warn("free space", "disk", s.diskID, "error", err)
 		}
 	}
 }

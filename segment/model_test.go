@@ -206,10 +206,18 @@ func (w *world) replace(id chunk.ID, v chunk.Version, commit bool, parts ...Writ
 	}
 	h := w.history(id)
 	n := h.add(next)
-	if err := imp.Commit(); err != nil {
+	tk, err := imp.commit()
+	if err != nil {
 		w.fatal("commit: %v", err)
 	}
-	h.ack(n)
+	tk.Then(func(err error) {
+		if err == nil {
+			h.ack(n)
+		}
+	})
+	if w.rnd.IntN(2) == 0 {
+		return tk.Wait()
+	}
 	return nil
 }
 

@@ -266,13 +266,9 @@ func (s *Store) damaged(id chunk.ID, err error) {
 	s.stat.corrupt.Inc()
 	s.mu.Lock()
 	defer s.unlock()
-	r := s.index.find(id)
-	if r == nil || !r.alive() || r.flags&recDamaged != 0 {
-		return
+	if r := s.index.find(id); r != nil && r.alive() {
+		s.announceDamage(r, err)
 	}
-	r.flags |= recDamaged
-	s.log.Error("damaged chunk", "chunk", id, "disk", s.diskID, "error", err)
-	s.announce(Event{Kind: Damaged, Chunk: id, Err: err})
 }
 
 // Map lists the runs of data of a chunk in ascending order, neighbours joined. Errors:

@@ -28,6 +28,8 @@ type recovery struct {
 	keep  [heads]uint64 // last frame that counts
 	final map[chunk.ID]verdict
 	lost  uint64 // frames that were durable and cannot be read
+
+	suspects map[uint32]bool // names of chunks that such frames were about
 }
 
 // verdict is what the newest entry that says so lets count of a chunk's past.
@@ -35,7 +37,7 @@ type verdict struct{ lsn, hide, base uint64 }
 
 func (s *Store) recover() error {
 	began := time.Now()
-	r := &recovery{s: s, final: make(map[chunk.ID]verdict)}
+	r := &recovery{s: s, final: make(map[chunk.ID]verdict), suspects: make(map[uint32]bool)}
 	for _, g := range s.segs {
 		r.found = append(r.found, look(g, s.segSize, s.diskID))
 	}
@@ -203,10 +205,10 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		}
 		switch {
 		case len(late) > 0 && late[0].seq <= d+1:
-			r.announceLost(fd, late[0].seq-last-1)
+			r.announceLost(fd, late[0].seq-last-1, late[0].names)
 			fd.frames = append(fd.frames, late...)
 		case len(fd.frames) > 0 && !fd.spoiled:
-			r.announceLost(fd, d-last)
+			r.announceLost(fd, d-last, nil)
 		}
 	}
 }
@@ -230,17 +232,24 @@ func (r *recovery) elsewhere(h uint8, fd *found, seq uint64) bool {
 	return false
 }
 
-func (r *recovery) announceLost(fd *found, n uint64) {
+// announceLost tells that n frames of a segment are lost. names are the chunks of the
+// last of them; if there are more, nobody knows what they were about.
+func (r *recovery) announceLost(fd *found, n uint64, names []uint32) {
 	fd.spoiled = true // nothing more is written to it
 	if n == 0 {
 		return
 	}
 	r.lost += n
 	r.s.stat.lost.Add(int(n))
+	for _, name := range names {
+		r.suspects[name] = true
+	}
 	err := fmt.Errorf("%s: segment %d: %d frames that were durable cannot be read: %w", fd.g.file.Name(), fd.g.n, n,
 		cmp.Or(fd.stop, errors.New("no valid header")))
 	r.s.log.Error("part of the log is lost", "disk", fmt.Sprintf("%016x", r.s.diskID), "error", err)
-	r.s.announce(Event{Kind: Lost, Err: err})
+	if n > 1 || names == nil {
+		r.s.announce(Event{Kind: Lost, Err: err})
+	}
 }
 
 // whole reads the payload of a frame and says whether all of it matches its sums.
@@ -377,7 +386,11 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 		// A new incarnation: what is torn behind the end can never count again.
 		g.incarnation = s.nextLSN()
 		h.seg = g
-		return nil
+		last := fd.last()
+		return decodeEntries(last.bytes, &last.header, func(e *entry, _ []uint32) error {
+			h.names = append(h.names, nameOf(e.chunk))
+			return nil
+		})
 	}
 	at := s.segSize - blockSize - (uint32(len(g.body))+blockSize-1)&^(blockSize-1)
 	if at < g.end {

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 
 	"github.com/varvefs/varve/chunk"
@@ -156,12 +157,14 @@ func (r *recovery) settle() {
 	slices.Reverse(s.blank) // pick takes from the end: fill the first container first
 	slices.Reverse(s.written)
 	for id := range s.index.table {
-		if rec := s.index.find(id); !rec.alive() && rec.body.n > 0 {
+		rec := s.index.find(id)
+		if !rec.alive() && rec.body.n > 0 {
 			// Only moved entries of it are left: the one that made it is lost.
 			s.setAlive(rec, true)
 			s.index.point(&rec.attest, s.index.all(&rec.body)[0].seg)
-			rec.flags |= recDamaged
-			s.announce(Event{Kind: Damaged, Chunk: id})
+			s.announceDamage(rec, errors.New("part of the log is lost"))
+		} else if rec.alive() && r.suspects[nameOf(id)] {
+			s.announceDamage(rec, errors.New("part of the log is lost"))
 		}
 	}
 }

@@ -45,6 +45,7 @@ type head struct {
 	flight  []*frame // closed frames and seals in order
 	seq     uint64   // number of the last frame that was closed
 	durable mark
+	names   []uint32 // chunks of the open frame, else of the last one that was closed
 	broken  *segment // a write to it failed; nothing leaves until its frames are written elsewhere
 }
 
@@ -299,21 +300,37 @@ func (s *Store) SetEpoch(epoch uint64) error {
 // loses events of damage, not of failure.
 func (s *Store) Events() <-chan Event { return s.events }
 
-// announce sends an event. mu is held.
-func (s *Store) announce(e Event) {
+// announce sends an event and tells whether it could. mu is held.
+func (s *Store) announce(e Event) bool {
 	if s.closing {
+		return false
+	}
+	for {
+		select {
+		case s.events <- e:
+			return true
+		default:
+		}
+		if e.Kind != Failed {
+			return false
+		}
+		select { // mu is held: nobody else sends
+		case <-s.events:
+		default:
+		}
+	}
+}
+
+// announceDamage tells once of a chunk with bytes that cannot be trusted. mu is held.
+func (s *Store) announceDamage(r *record, err error) {
+	if r.flags&recDamaged != 0 {
 		return
 	}
-	select {
-	case s.events <- e:
-	default:
-		if e.Kind != Failed {
-			s.log.Warn("event not announced, nobody reads them", "kind", e.Kind, "chunk", e.Chunk)
-			return
-		}
-		<-s.events
-		s.events <- e // mu is held: nobody else sends
+	if !s.announce(Event{Kind: Damaged, Chunk: r.id, Err: err}) {
+		return
 	}
+	r.flags |= recDamaged
+	s.log.Error("damaged chunk", "chunk", r.id, "disk", s.diskID, "error", err)
 }
 
 // Close makes what was accepted durable, stops all goroutines and closes the files. The
@@ -327,9 +344,14 @@ func (s *Store) Close() error {
 	s.closing = true
 	close(s.stop)
 	s.changed.Broadcast()
-	err := s.drain()
+	s.drain()
 	s.unlock()
 	s.workers.Wait()
+	s.mu.Lock()
+	s.drain()
+	s.mark()
+	err := s.drain()
+	s.unlock()
 	s.mu.Lock()
 	close(s.events)
 	s.unlock()

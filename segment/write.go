@@ -296,6 +296,8 @@ func (f *frame) undo(pos, n uint32, pieces int) {
 	if f.count == 0 { // an open frame is never empty
 		s := f.store
 		f.head.open = nil
+		hd := header{repeated: f.repeated}
+		f.head.names = hd.names(f.buf)
 		f.finished = true
 		f.seg.landed(f)
 		f.release()
