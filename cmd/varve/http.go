@@ -44,9 +44,9 @@ func startMonitor(addr string, set *metrics.Set, ready func() error) (*monitor, 
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	m.mux.HandleFunc("/debug/pprof/", loopbackOnly(pprof.Index))
-	m.mux.HandleFunc("/debug/pprof/profile", loopbackOnly(pprof.Profile))
-	m.mux.HandleFunc("/debug/pprof/trace", loopbackOnly(pprof.Trace))
+	m.mux.HandleFunc("GET /debug/pprof/", loopbackOnly(pprof.Index))
+	m.mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(pprof.Profile))
+	m.mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(pprof.Trace))
 	m.server = &http.Server{Handler: m.mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
 	go m.server.Serve(l)
 	return m, nil

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"os"
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/journal"
@@ -27,7 +30,7 @@ func inspectCommand() *cobra.Command {
 			Short: "print the changelog of a master's directory, a line an operation",
 			Args:  cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				return journal.Dump(args[0], c.OutOrStdout(), state.BatchText)
+				return journal.Dump(args[0], c.OutOrStdout(), batchText)
 			},
 		},
 		&cobra.Command{
@@ -35,8 +38,26 @@ func inspectCommand() *cobra.Command {
 			Short: "print an image of the tree",
 			Args:  cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				return image.Dump(args[0], c.OutOrStdout())
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				return image.Dump(c.OutOrStdout(), f)
 			},
 		})
 	return c
+}
+
+// batchText is one entry of the changelog as text: a line for each operation.
+func batchText(data []byte) string {
+	entries, err := state.DecodeBatch(data)
+	if err != nil {
+		return "damaged: " + err.Error()
+	}
+	lines := make([]string, len(entries))
+	for i := range entries {
+		lines[i] = entries[i].String()
+	}
+	return strings.Join(lines, "\n")
 }
