@@ -55,6 +55,11 @@ var (
 	longFuncs = map[string]string{}
 )
 
+// impure are the exceptions to TestPure, each with its reason.
+var impure = map[string]string{
+	"master/state/pages.go": "sync/atomic: a frozen view is released by the goroutine that saved it",
+}
+
 // room finds the table's entry for a package: itself or the nearest house around it.
 func room(pkg string) (string, bool) {
 	for p := pkg; p != "."; p = filepath.Dir(p) {
@@ -147,7 +152,7 @@ func TestPure(t *testing.T) {
 		}
 		for _, spec := range s.file.Imports {
 			to, _ := strconv.Unquote(spec.Path.Value)
-			if slices.Contains(banned, to) {
+			if slices.Contains(banned, to) && !strings.HasPrefix(impure[s.path], to+":") {
 				t.Errorf("%s: a pure core may not import %s", s.path, to)
 			}
 		}

@@ -22,7 +22,7 @@ func TestKillChunkserver(t *testing.T) {
 	}
 	c := start(t)
 	fio := exec.Command("fio", "--name=a", "--filename="+filepath.Join(c.mnt, "f"), "--size=128m", "--bs=64k", "--rw=randwrite",
-		"--loops=3", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--max_latency=10s")
+		"--loops=3", "--verify=crc32c", "--verify_state_save=0", "--do_verify=1", "--verify_fatal=1", "--max_latency=10s")
 	out := new(buffer)
 	fio.Stdout, fio.Stderr = out, out
 	if err := fio.Start(); err != nil {

@@ -34,13 +34,13 @@ func TestPrograms(t *testing.T) {
 			  echo 'pragma integrity_check; select count(*) from t;'; } | sqlite3 $M/t.db | tail -2 | tr '\n' ' ' | grep -qx 'ok 10000 '
 			rm $M/t.db*`},
 		{"fio buffered", []string{"fio"}, `
-			fio --name=a --filename=$M/f --size=64m --bs=4k-1m --rw=randwrite --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null
+			fio --name=a --filename=$M/f --size=64m --bs=4k-1m --rw=randwrite --verify=crc32c --verify_state_save=0 --do_verify=1 --verify_fatal=1 --output=/dev/null
 			rm $M/f`},
 		{"fio direct", []string{"fio"}, `
-			fio --name=a --filename=$M/f --size=64m --bs=4k-256k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null
+			fio --name=a --filename=$M/f --size=64m --bs=4k-256k --rw=randwrite --direct=1 --ioengine=libaio --iodepth=8 --verify=crc32c --verify_state_save=0 --do_verify=1 --verify_fatal=1 --output=/dev/null
 			rm $M/f`},
 		{"fio mmap", []string{"fio"}, `
-			fio --name=a --filename=$M/f --size=32m --bs=4k --rw=randwrite --ioengine=mmap --verify=crc32c --do_verify=1 --verify_fatal=1 --output=/dev/null
+			fio --name=a --filename=$M/f --size=32m --bs=4k --rw=randwrite --ioengine=mmap --verify=crc32c --verify_state_save=0 --do_verify=1 --verify_fatal=1 --output=/dev/null
 			rm $M/f`},
 		{"rsync", []string{"rsync"}, `
 			rsync -a $GOROOT/src/net $M/ && rsync -acn --out-format='%n' $GOROOT/src/net $M/ | { ! grep -v '/$'; }
