@@ -38,17 +38,24 @@ func (p *Placement) reported(now int64, server int, c Copy) {
 	p.adopt(s, Unsure)
 	p.note(s, w)
 	st, member := judge(c.Version, w)
-	if k := p.seatOf(s, server); k >= 0 && st == Valid {
-		// Told again, or told after a damage that has not been mended.
-		if old := *p.table.copyAt(s, k); old.seat() == p.servers[server].seat && old.state() != Valid {
-			st = old.state()
+	srv := p.servers[server]
+	if k := p.seatOf(s, server); k >= 0 && p.table.copyAt(s, k).seat() == srv.seat {
+		now := p.table.copyAt(s, k).state()
+		if now != Valid || st == Valid || w.Leased {
+			st = now // nothing new
+		} else {
+			st = Unsure
 		}
+	} else if st == Stale || srv.ready && st == Valid {
+		// What is told was true when it was written down. Since then a writer may
+		// have raised the copy, or it may have been deleted again.
+		st = Unsure
 	}
 	p.putCopy(s, server, st, member && s.flags&slotSet == 0)
 	p.recount(ref)
 }
 
-// judge says what a version means. A copy that has reached the version of an
+// judge says what a version means, if it is still true. A copy that has reached the version of an
 // open lease got it from the writer: it is in the set.
 func judge(v chunk.Version, w Want) (st CopyState, member bool) {
 	switch {
@@ -103,22 +110,6 @@ func (p *Placement) considerOrphan(ref uint32) {
 
 // Lost says that copies are gone with their disk.
 func (p *Placement) Lost(id chunk.Server, chunks []chunk.ID) {
-	p.each(id, chunks, func(s *slot, k int) { p.dropCopy(s, k) })
-}
-
-// Damaged says that copies exist but that not all of their bytes can be read.
-func (p *Placement) Damaged(id chunk.Server, chunks []chunk.ID) {
-	p.each(id, chunks, func(s *slot, k int) {
-		c := p.table.copyAt(s, k)
-		if c.state() == Valid || c.state() == Unsure {
-			*c = c.with(Damaged)
-			p.damaged++
-		}
-	})
-}
-
-// each calls f for those of the server's copies that are known.
-func (p *Placement) each(id chunk.Server, chunks []chunk.ID, f func(s *slot, k int)) {
 	i, ok := p.lookup(id)
 	if !ok {
 		return
@@ -127,9 +118,30 @@ func (p *Placement) each(id chunk.Server, chunks []chunk.ID, f func(s *slot, k i
 		if ref, ok := p.table.find(c); ok {
 			s := p.table.at(ref)
 			if k := p.seatOf(s, i); k >= 0 {
-				f(s, k)
+				p.dropCopy(s, k)
 				p.recount(ref)
 			}
+		}
+	}
+}
+
+// Damaged says that copies exist but that not all of their bytes can be read.
+func (p *Placement) Damaged(id chunk.Server, chunks []chunk.ID) {
+	i, ok := p.lookup(id)
+	if !ok || !p.servers[i].up {
+		return
+	}
+	for _, c := range chunks {
+		ref, ok := p.table.find(c)
+		if !ok || p.table.at(ref).flags&slotOrphan != 0 {
+			continue
+		}
+		s := p.table.at(ref)
+		p.clean(s)
+		if k := p.seatOf(s, i); k < 0 || p.table.copyAt(s, k).state() != Damaged {
+			p.putCopy(s, i, Damaged, false)
+			p.damaged++
+			p.recount(ref)
 		}
 	}
 }
@@ -141,7 +153,7 @@ func (p *Placement) clean(s *slot) {
 			continue
 		}
 		p.forgo(s, k)
-		if s.place == placeLate || s.place == placeHotLate {
+		if s.flags&slotOrphan == 0 && (s.place == placeLate || s.place == placeHotLate) {
 			s.place = placeNone // it waited for this copy, which will not come
 		}
 	}

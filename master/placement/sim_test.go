@@ -28,7 +28,9 @@ type box struct {
 	id     chunk.Server
 	up     bool
 	disk   map[chunk.ID]held
-	told   []Copy // still to be reported
+	told   []Copy     // still to be reported
+	news   []chunk.ID // copies that appeared
+	letter []Copy     // news on their way
 	orders []Order
 }
 
@@ -108,7 +110,7 @@ func (c *cluster) box(id chunk.Server) *box { return c.boxes[id-1] }
 
 func (c *cluster) up(b *box) {
 	c.log("server %d up", b.id)
-	b.up = true
+	b.up, b.news, b.letter = true, nil, nil
 	c.p.ServerUp(c.now, ServerInfo{ID: b.id, Total: 100 << 30, Free: uint64(c.rnd.IntN(100)) << 30})
 	b.told = nil
 	for _, id := range slices.Sorted(maps.Keys(b.disk)) {
@@ -187,6 +189,7 @@ func (c *cluster) execute(b *box, o Order) status.Code {
 				continue
 			}
 			b.disk[o.Chunk] = h
+			b.news = append(b.news, o.Chunk)
 			return status.OK
 		}
 		return status.StaleVersion
@@ -237,6 +240,22 @@ func (c *cluster) finish(b *box) {
 	}
 	c.log("order %d done: %v", o.ID, code)
 	c.p.Done(c.now, o.ID, code)
+}
+
+// mail writes down what copies have appeared on a server, or hands it over. In
+// between, they may be gone again.
+func (c *cluster) mail(b *box) {
+	if len(b.letter) > 0 {
+		c.p.Report(c.now, b.id, b.letter, false)
+		b.letter = nil
+		return
+	}
+	for _, id := range b.news {
+		if h, ok := b.disk[id]; ok {
+			b.letter = append(b.letter, Copy{Chunk: id, Version: h.version})
+		}
+	}
+	b.news = nil
 }
 
 func (c *cluster) anyChunk() (chunk.ID, bool) {
@@ -311,6 +330,9 @@ func (c *cluster) write(id chunk.ID) {
 	c.gens[id]++
 	for _, s := range alive {
 		b := c.box(s)
+		if _, has := b.disk[id]; !has {
+			b.news = append(b.news, id)
+		}
 		b.disk[id] = held{version: w.Version, gen: c.gens[id], rotten: b.disk[id].rotten}
 	}
 	w.Min, w.Leased = w.Version, false
@@ -341,7 +363,10 @@ func (c *cluster) reconcile(id chunk.ID) {
 	}
 	w.Min, w.Leased = w.Version, false
 	c.f.chunks[id] = w
-	c.gens[id] = max(best, 1)
+	if best < 0 {
+		best = 1 << 30 // nobody has it: it is lost
+	}
+	c.gens[id] = best
 	delete(c.writers, id)
 	c.log("chunk %d reconciled at version %d on %v", id, w.Version, set)
 	c.p.Settle(id, set)
@@ -431,11 +456,15 @@ func (c *cluster) step() {
 		if len(b.told) > 0 && b.up {
 			c.tell(b, 1+c.rnd.IntN(len(b.told)))
 		}
-	case n < 66:
+	case n < 62:
+		if b.up && len(b.told) == 0 {
+			c.mail(b)
+		}
+	case n < 68:
 		if !b.up {
 			c.up(b)
 		}
-	case n < 69:
+	case n < 70:
 		if b.up {
 			c.down(b)
 		}
@@ -482,6 +511,10 @@ func (c *cluster) converge() {
 			c.reconcile(id)
 		}
 	}
+	for _, b := range c.boxes {
+		c.mail(b)
+		c.mail(b)
+	}
 	for idle := 0; idle < 400; idle++ {
 		c.now += second / 2
 		c.next()
@@ -490,6 +523,8 @@ func (c *cluster) converge() {
 				c.finish(b)
 				idle = 0
 			}
+			c.mail(b)
+			c.mail(b)
 		}
 	}
 }
