@@ -515,7 +515,10 @@ func (c *cluster) converge() {
 		c.mail(b)
 		c.mail(b)
 	}
-	for idle := 0; idle < 400; idle++ {
+	for idle, rounds := 0, 0; idle < 400; idle, rounds = idle+1, rounds+1 {
+		if rounds > 20_000 {
+			c.fatalf("never at rest: %+v", c.p.Stats())
+		}
 		c.now += second / 2
 		c.next()
 		for _, b := range c.boxes {
