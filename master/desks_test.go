@@ -19,6 +19,7 @@ import (
 )
 
 func TestLocksAcrossMounts(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.SessionLease, cfg.SessionKeep = 300*time.Millisecond, 500*time.Millisecond
 	m := startMaster(t, cfg)
@@ -153,6 +154,7 @@ func TestAdmin(t *testing.T) {
 }
 
 func TestSetGoalOfATree(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, testConfig(t, t.TempDir()), 3)
 	a := newMount(t, m).keepAlive()
 	top := a.mkdir(inode.Root, "top")

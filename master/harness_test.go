@@ -514,3 +514,11 @@ func (s *fakeChunkd) ordered(kind wire.Kind) (n int) {
 	}
 	return n
 }
+
+// slow passes over a test that waits for leases to run out.
+func slow(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("it waits for time to pass, which -short does not")
+	}
+}

@@ -132,6 +132,9 @@ func (r *raise) finish(low chunk.Version) {
 		r.empty = nil
 		r.send(info.Min) // nobody has a write of this lease
 		return
+	case !r.known && (len(r.good) == 0 || low < info.Version) && l.serversMissing():
+		r.end(status.Errorf(status.NoServers, "chunk %v: the copies with the last writes may be on a server that is away", r.id))
+		return
 	}
 	var set []chunk.Server
 	switch {

@@ -183,6 +183,7 @@ func TestFreshChunkThatNobodyTookGetsANewSet(t *testing.T) {
 }
 
 func TestNoServers(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.ServerWait = 300 * time.Millisecond
 	m := startMaster(t, cfg)
@@ -238,6 +239,7 @@ func TestReadersWaitForServersThatComeBack(t *testing.T) {
 }
 
 func TestLostServerIsReplaced(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, testConfig(t, t.TempDir()), 3)
 	a := newMount(t, m).keepAlive()
 	ino, loc := a.create("f")

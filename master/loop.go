@@ -31,6 +31,7 @@ type loop struct {
 	begun  time.Time
 
 	now     time.Time // when this turn began
+	ticked  time.Time // last tick
 	soon    []func()  // what this turn still has to do
 	taken   []func(*loop)
 	hurry   bool          // more work waits in this turn: leave the sending of replies to others
@@ -152,10 +153,15 @@ func (l *loop) finish() {
 	l.sendRecalls()
 }
 
-// tick does what depends on time alone.
+// tick does what depends on time alone. After a pause of the whole process what
+// has come meanwhile is heard first: the mounts were not silent, it was deaf.
 func (l *loop) tick() {
+	deaf := l.now.Sub(l.ticked) > 5*tickTime
+	l.ticked = l.now
 	if l.ready {
-		l.checkSessions()
+		if !deaf {
+			l.checkSessions()
+		}
 		l.runSoon()
 		l.chunkTick()
 		l.imageTick()
@@ -190,6 +196,12 @@ func (l *loop) lead() {
 	}
 	l.returning = len(l.sessions)
 	l.startChunks()
+	l.st.Leases(func(c state.ChunkInfo) bool {
+		if l.sessions[c.Lease] == nil {
+			l.reconcile(c.ID) // its writer's session was closed before
+		}
+		return true
+	})
 	if l.st.Cluster() == "" {
 		l.log1(&state.SetCluster{ID: newClusterID()}, func(_ state.Result, err error) {
 			if err == nil {

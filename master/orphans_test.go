@@ -69,6 +69,7 @@ func TestTmpfile(t *testing.T) {
 }
 
 func TestSessionDeathFreesItsOrphans(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.SessionLease, cfg.SessionKeep = 200*time.Millisecond, 400*time.Millisecond
 	m := startMaster(t, cfg)
@@ -89,6 +90,7 @@ func TestSessionDeathFreesItsOrphans(t *testing.T) {
 }
 
 func TestOrphanOfALostMountIsKeptForIt(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.SessionLease, cfg.SessionKeep = 300*time.Millisecond, 20*time.Second
 	m := startMaster(t, cfg)

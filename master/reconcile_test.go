@@ -17,6 +17,7 @@ func shortLease(t *testing.T) Config {
 }
 
 func TestDeadWritersChunkIsReconciled(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, shortLease(t), 2)
 	a, b := newMount(t, m), newMount(t, m).keepAlive()
 	ino, loc := a.create("f")
@@ -41,6 +42,7 @@ func TestDeadWritersChunkIsReconciled(t *testing.T) {
 }
 
 func TestReconcileChoosesTheCopyThatHasMost(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, shortLease(t), 2)
 	a, b := newMount(t, m), newMount(t, m).keepAlive()
 	ino, loc := a.create("f")
@@ -70,6 +72,7 @@ func TestReconcileChoosesTheCopyThatHasMost(t *testing.T) {
 }
 
 func TestEqualCopiesAreBothKept(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, shortLease(t), 2)
 	a, b := newMount(t, m), newMount(t, m).keepAlive()
 	ino, loc := a.create("f")
@@ -89,6 +92,7 @@ func TestEqualCopiesAreBothKept(t *testing.T) {
 }
 
 func TestReconcileWaitsForTheServersOfTheLease(t *testing.T) {
+	slow(t)
 	m, servers := cluster(t, shortLease(t), 2)
 	a, b := newMount(t, m), newMount(t, m).keepAlive()
 	ino, loc := a.create("f")

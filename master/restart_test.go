@@ -105,6 +105,7 @@ func TestGraceWaitsForMountsThatMayHoldRights(t *testing.T) {
 }
 
 func TestGraceEndsWithTheLease(t *testing.T) {
+	slow(t)
 	dir := t.TempDir()
 	cfg := testConfig(t, dir)
 	cfg.SessionLease = 400 * time.Millisecond

@@ -39,6 +39,7 @@ func TestChangesRecallNames(t *testing.T) {
 }
 
 func TestCrowdedDirectoryIsNotRecalledByName(t *testing.T) {
+	slow(t)
 	m := startMaster(t, testConfig(t, t.TempDir()))
 	a, b := newMount(t, m).keepAlive(), newMount(t, m).keepAlive()
 	a.lookup(inode.Root, "x")
@@ -160,6 +161,7 @@ func TestAcquireIsAnsweredWhenItsMountIsAsked(t *testing.T) {
 }
 
 func TestExpiredSessionBlocksNobodyForLong(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.SessionLease = 300 * time.Millisecond
 	m := startMaster(t, cfg)
@@ -185,6 +187,7 @@ func TestExpiredSessionBlocksNobodyForLong(t *testing.T) {
 }
 
 func TestUnansweredRecallEndsTheSession(t *testing.T) {
+	slow(t)
 	cfg := testConfig(t, t.TempDir())
 	cfg.RecallLimit = 300 * time.Millisecond
 	m := startMaster(t, cfg)

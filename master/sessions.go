@@ -251,18 +251,17 @@ func (l *loop) walkDir(path string) (inode.Ino, error) {
 
 // detach notes that a connection has ended.
 func (l *loop) detach(c *link.Conn) {
-	for _, s := range l.sessions {
-		if s.conn == c {
-			s.conn = nil
-			for _, tag := range l.locks.DropWaits(s.id) {
-				l.refuse(tag.(*request), status.Closed)
-			}
-			if s.state == sessionAttached {
-				s.state = sessionLost
-				l.slog.Info("mount lost", "session", s.id, "host", s.host, "mount", s.mount, "err", c.Err())
-			}
-			return
-		}
+	s, _ := c.Value().(*session)
+	if s == nil || s.conn != c {
+		return
+	}
+	s.conn = nil
+	for _, tag := range l.locks.DropWaits(s.id) {
+		l.refuse(tag.(*request), status.Closed)
+	}
+	if s.state == sessionAttached {
+		s.state = sessionLost
+		l.slog.Info("mount lost", "session", s.id, "host", s.host, "mount", s.mount, "err", c.Err())
 	}
 }
 

@@ -3,7 +3,7 @@ package master
 import (
 	"fmt"
 	"os"
-	"runtime"
+	"runtime/metrics"
 	"strconv"
 
 	"github.com/varvefs/varve/chunk"
@@ -37,17 +37,23 @@ func (l *loop) status() *wire.Status {
 }
 
 func (l *loop) masterStatus() wire.MasterStatus {
-	var mem runtime.MemStats
-	runtime.ReadMemStats(&mem)
 	m := wire.MasterStatus{
 		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.cfg.ClientAddr, Epoch: l.epoch,
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
-		LoopBusy: l.met.figures.Load().busy, MemBytes: mem.Sys - mem.HeapReleased,
+		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
 	if l.ready {
 		m.Role = "leader"
 	}
 	return m
+}
+
+// memory is what the runtime has from the host, in bytes, without the pause of
+// runtime.ReadMemStats.
+func memory() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64() - s[1].Value.Uint64()
 }
 
 // serverStatus lists all chunkservers of the changelog, and sums up those that are up.
