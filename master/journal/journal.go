@@ -93,4 +93,5 @@ type Status struct {
 	Commit uint64 // last index known to be committed
 	First  uint64 // first index that is still in the files
 	Last   uint64 // last index in the log
+	Bytes  uint64 // of files that hold what no image holds yet: what a start has to read
 }

@@ -132,7 +132,7 @@ func (l *Log) Status() Status {
 	s := l.view
 	l.mu.Unlock()
 	first, last := l.st.bounds()
-	s.First, s.Last = first, last.Index
+	s.First, s.Last, s.Bytes = first, last.Index, l.st.unsaved()
 	return s
 }
 

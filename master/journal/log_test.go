@@ -56,6 +56,7 @@ func TestBadConfig(t *testing.T) {
 // older image.
 func TestCompact(t *testing.T) {
 	cfg := config(t.TempDir())
+	cfg.FileSize = 8 * page
 	l := mustOpen(t, cfg)
 	var at []Committed // by entry
 	for i := range 100 {
@@ -66,12 +67,15 @@ func TestCompact(t *testing.T) {
 	if err := l.Compact(l.Status().Last + 1); err == nil {
 		t.Fatal("compacted at an entry that there is not")
 	}
-	image := at[79]
+	image, before := at[79], l.Status().Bytes
 	if err := l.Compact(image.Index); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Compact(image.Index); err != nil { // again
 		t.Fatal(err)
+	}
+	if after := l.Status().Bytes; after == 0 || after >= before || after%uint64(cfg.FileSize) != 0 {
+		t.Fatalf("%d bytes were to be read before, %d after", before, after)
 	}
 	first := l.Status().First
 	if left := names(t, cfg.Dir); left == all || first == 1 || first > image.Index {

@@ -396,6 +396,18 @@ func (s *store) bounds() (first uint64, last position) {
 	return first, position{Index: s.last, Term: term}
 }
 
+// unsaved is the size of the files that the next start has to read.
+func (s *store) unsaved() (bytes uint64) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for k := range s.files {
+		if k+1 == len(s.files) || s.files[k+1].before.Index > s.base.Index {
+			bytes += uint64(s.files[k].size)
+		}
+	}
+	return bytes
+}
+
 // readError is the first error that raft met while reading.
 func (s *store) readError() error {
 	s.mu.RLock()
