@@ -27,7 +27,10 @@ func (s *Store) clean() bool {
 		s.unlock()
 		err = s.markFree(g)
 		s.mu.Lock()
-		g.retired = g.retired || err != nil
+		if err != nil && !g.retired {
+			g.retired = true
+			s.retired++
+		}
 	}
 	defer s.unlock()
 	if err != nil {
@@ -40,7 +43,7 @@ func (s *Store) clean() bool {
 	for _, id := range g.chunks {
 		s.unmention(g, id)
 	}
-	g.chunks = nil
+	g.chunks, g.unsealed = nil, false
 	s.stat.cleaned.Inc()
 	if g.retired {
 		g.state = segBad
@@ -59,9 +62,20 @@ func (s *Store) victim() *segment {
 		return nil
 	}
 	var best *segment
+	var unsealed []*segment
 	for _, g := range s.segs {
-		full := g.state == segSealed && g.pending == 0 || g.state == segBad && g.live == 0 && g.chunks != nil && !g.retired
-		if full && len(g.flight) == 0 && (best == nil || g.live < best.live) {
+		if g.unsealed {
+			unsealed = append(unsealed, g)
+		}
+	}
+	for _, g := range s.segs {
+		if !g.emptiable() || g.follows(unsealed) {
+			continue
+		}
+		if g.unsealed {
+			return g
+		}
+		if best == nil || g.live < best.live {
 			best = g
 		}
 	}
@@ -78,6 +92,24 @@ func (s *Store) victim() *segment {
 		s.changed.Broadcast()
 	}
 	return nil
+}
+
+// emptiable tells whether the cleaner may take a segment: one that is sealed and all
+// durable, or one that damage kept from being emptied, when nothing in it is alive.
+func (g *segment) emptiable() bool {
+	full := g.state == segSealed || g.state == segBad && !g.retired && g.live == 0 && g.chunks != nil
+	return full && g.pending == 0 && len(g.flight) == 0
+}
+
+// follows tells whether g has the frame behind the last of a segment that is not sealed
+// on disk: without it recovery would take that one's end for a loss.
+func (g *segment) follows(unsealed []*segment) bool {
+	for _, o := range unsealed {
+		if o != g && o.head == g.head && o.last+1 >= g.first && o.last < g.last {
+			return true
+		}
+	}
+	return false
 }
 
 // empty takes all that is alive out of g and returns when g holds nothing any more that

@@ -162,6 +162,12 @@ func (w *world) random() {
 		off &^= blockSize - 1
 	}
 	n := 1 + w.rnd.IntN(min(1<<w.rnd.IntN(16), modelSize-int(off)))
+	select {
+	case <-w.s.keeper:
+		for w.s.keepOnce() {
+		}
+	default:
+	}
 	var err error
 	switch w.rnd.IntN(24) {
 	case 0:

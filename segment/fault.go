@@ -21,15 +21,13 @@ func (s *Store) writeFailed(f *frame, err error) {
 	s.stat.failures.Inc()
 	s.faults++
 	s.log.Error("write failed", "disk", s.diskID, "segment", g.n, "offset", f.off, "bytes", f.size, "error", err)
-	if s.faults > maxFaults {
+	if s.faults > maxFaults || s.failed != nil {
 		s.fail(fmt.Errorf("%d writes failed, the last: %w", s.faults, err))
 		return
 	}
-	if h.broken != nil && h.broken != g {
-		s.fail(fmt.Errorf("writes failed in two segments at once: %w", err))
-		return
+	if h.broken == nil {
+		h.broken = g
 	}
-	h.broken = g
 	s.retire(h)
 }
 
@@ -57,19 +55,20 @@ func (s *Store) retire(h *head) {
 		again = append(again, f)
 	}
 	g.retired = true
+	s.retired++
 	young := h.seg // the head may have gone on to another segment already
 	if young == g {
 		young = nil
 	}
 	h.seg = nil
 	for _, f := range again {
-		if f.seal { // recovery does without
+		if f.seal { // it cannot be written elsewhere, and recovery can do without
 			h.flight = slices.Delete(h.flight, slices.Index(h.flight, f), slices.Index(h.flight, f)+1)
-			g.pending = 0
+			g.pending, g.unsealed = 0, true
 			s.finish(f, nil)
 			continue
 		}
-		if (h.seg == nil || s.room(h.seg) < f.size) && !s.roll(h, true) {
+		if (h.seg == nil || s.room(h.seg) < f.size) && !s.roll(h, 1) {
 			s.fail(fmt.Errorf("no segment to write the frames of segment %d to", g.n))
 			return
 		}
@@ -84,17 +83,31 @@ func (s *Store) retire(h *head) {
 	}
 	h.broken = nil
 	s.log.Warn("segment retired", "disk", s.diskID, "segment", g.n, "frames_moved", len(again))
+	for _, f := range h.flight {
+		if f.bad { // the segment behind it failed meanwhile
+			h.broken = f.seg
+			s.retire(h)
+			return
+		}
+	}
 	s.advance(h)
 	s.changed.Broadcast()
 }
 
-// leave makes a segment that is still open one that the cleaner may empty. mu is held.
+// leave makes a segment that is still open one that the cleaner may empty. Its seal tells
+// the next recovery that nothing is missing behind its last frame; should the disk not
+// take that either, recovery may announce a loss that is none. mu is held.
 func (s *Store) leave(g *segment) {
 	if g.state != segOpen {
 		return
 	}
-	g.close()
-	g.pending = 0
+	if g.frames == 0 {
+		g.close()
+		return
+	}
+	f := s.sealFrame(g, noSegment)
+	f.loose, g.unsealed = true, true
+	s.launch(f)
 }
 
 // relocate gives a frame that is not durable a new place at the end of g and lets it
@@ -154,11 +167,11 @@ func (s *Store) follow(e *entry, old, g *segment, off, size, to uint32) {
 // fail gives the disk up: nothing more is accepted, and all that waits is told. mu is
 // held.
 func (s *Store) fail(err error) {
-	if s.failed != nil {
-		return
+	if s.failed == nil {
+		s.failed = status.Errorf(status.DiskFailed, "disk %016x: %v", s.diskID, err)
+		s.log.Error("disk failed", "disk", s.diskID, "error", err)
+		s.announce(Event{Kind: Failed, Err: err})
 	}
-	s.failed = status.Errorf(status.DiskFailed, "disk %016x: %v", s.diskID, err)
-	s.log.Error("disk failed", "disk", s.diskID, "error", err)
 	for i := range s.heads {
 		h := &s.heads[i]
 		for _, f := range h.flight {
@@ -170,6 +183,5 @@ func (s *Store) fail(err error) {
 			h.open = nil
 		}
 	}
-	s.announce(Event{Kind: Failed, Err: err})
 	s.changed.Broadcast()
 }

@@ -39,6 +39,7 @@ type frame struct {
 	filling  int  // reservations that are not yet copied
 	readers  int  // reads that copy out of buf
 	seal     bool // seal of a segment, no entries
+	loose    bool // seal of a retired segment: nobody waits for it, and it may fail
 	closed   bool // takes no more entries
 	launched bool // the engine has it, or is about to
 	written  bool // its I/O is done
@@ -191,6 +192,10 @@ func (f *frame) completed(op *engine.Op) {
 	s.mu.Lock()
 	f.written = true
 	switch {
+	case f.loose:
+		f.seg.landed(f)
+		f.seg.unsealed = op.Err != nil
+		s.finish(f, op.Err)
 	case f.finished:
 		f.release()
 	case op.Err != nil:
@@ -237,9 +242,10 @@ func (s *Store) finish(f *frame, err error) {
 }
 
 // release gives the buffer back once the frame has ended and neither the engine nor
-// anybody else uses it. mu is held.
+// anybody else uses it. That of a frame that never became durable stays: it is all there
+// is of what it holds. mu is held.
 func (f *frame) release() {
-	if f.finished && f.readers == 0 && f.filling == 0 && f.written == f.launched && f.buf != nil {
+	if f.finished && f.err == nil && f.readers == 0 && f.filling == 0 && f.written == f.launched && f.buf != nil {
 		engine.Free(f.buf)
 		f.buf = nil
 	}

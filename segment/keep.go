@@ -60,7 +60,7 @@ func (s *Store) tick(n int) {
 // keepOnce does one piece of the keeper's work and tells whether there may be more.
 func (s *Store) keepOnce() bool {
 	s.mu.Lock()
-	grow := len(s.written)+len(s.blank)+s.preparing < s.lowWater() && len(s.segs) < s.maxSegments
+	grow := s.atHand() < s.lowWater() && len(s.segs) < s.maxSegments
 	lsn := s.lsn >= s.super.lsn-lsnSlack
 	ok := s.usable() == nil
 	s.unlock()

@@ -143,6 +143,7 @@ func (r *recovery) cutHead(h uint8) error {
 		}
 	}
 	r.lookForLost(h, open)
+	r.findRivals(h)
 	var beyond []beyondMark
 	for _, fd := range tails {
 		for _, f := range fd.frames {
@@ -284,7 +285,7 @@ func verifyPayload(buf []byte, f *foundFrame) error {
 // written again there.
 func (r *recovery) trim(fd *found, keep uint64) {
 	n := 0
-	for n < len(fd.frames) && fd.frames[n].seq <= keep && !r.again(fd, fd.frames[n]) {
+	for n < len(fd.frames) && fd.frames[n].seq <= keep && !fd.again(fd.frames[n]) {
 		n++
 	}
 	if n == len(fd.frames) {
@@ -300,20 +301,52 @@ func (r *recovery) trim(fd *found, keep uint64) {
 	}
 }
 
-// again tells whether a frame was written anew in a segment opened later.
-func (r *recovery) again(fd *found, f *foundFrame) bool {
-	for _, o := range r.found {
-		if o == fd {
-			continue
+// numbers is the range of frame numbers of a segment, 0 and 0 if it has none.
+func (fd *found) numbers() (first, last, incarnation uint64) {
+	if t := fd.sealed; t != nil {
+		return t.first, t.last, t.incarnation
+	}
+	if len(fd.frames) == 0 {
+		return 0, 0, 0
+	}
+	return fd.frames[0].seq, fd.last().seq, fd.frames[0].incarnation
+}
+
+// findRivals notes which segments of a head have frames of the same numbers: those of
+// the lower incarnation could not be written and were written again in the other.
+func (r *recovery) findRivals(h uint8) {
+	var list []*found
+	for _, fd := range r.found {
+		if t := fd.sealed; t != nil && t.head == h || t == nil && len(fd.frames) > 0 && fd.frames[0].head == h {
+			list = append(list, fd)
 		}
-		if t := o.sealed; t != nil {
-			if t.head == f.head && t.incarnation > f.incarnation && t.first <= f.seq && t.last >= f.seq {
-				return true
+	}
+	slices.SortFunc(list, func(a, b *found) int {
+		x, _, _ := a.numbers()
+		y, _, _ := b.numbers()
+		return cmp.Compare(x, y)
+	})
+	for i, a := range list {
+		_, last, old := a.numbers()
+		for _, b := range list[i+1:] {
+			first, _, young := b.numbers()
+			if first > last {
+				break
 			}
-		} else if n := len(o.frames); n > 0 && o.frames[0].head == f.head {
-			if o.frames[0].incarnation > f.incarnation && o.frames[0].seq <= f.seq && o.frames[n-1].seq >= f.seq {
-				return true
+			if old < young {
+				a.rivals = append(a.rivals, b)
+			} else {
+				b.rivals = append(b.rivals, a)
 			}
+		}
+	}
+}
+
+// again tells whether a frame was written anew in a segment opened later.
+func (fd *found) again(f *foundFrame) bool {
+	for _, o := range fd.rivals {
+		if first, last, _ := o.numbers(); first <= f.seq && f.seq <= last {
+			return true
 		}
 	}
 	return false
@@ -400,7 +433,8 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 	defer engine.Free(buf)
 	g.state = segSealed
 	if err := do(g.file, engine.WriteSync, buf, g.base+int64(s.segSize)-int64(len(buf)), s.step); err != nil {
-		s.log.Warn("seal not written", "disk", s.diskID, "segment", g.n, "error", err) // the next recovery walks again
+		s.log.Warn("seal not written", "disk", s.diskID, "segment", g.n, "error", err)
+		g.unsealed = true
 	}
 	return nil
 }

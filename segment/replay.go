@@ -20,9 +20,10 @@ type cursor struct {
 // placed is an entry and where it lies.
 type placed struct {
 	entry
-	g    *segment
-	pos  uint32 // of its payload in the segment
-	sums []uint32
+	g     *segment
+	pos   uint32 // of its payload in the segment
+	sums  []uint32
+	again bool // it was written again in a segment opened later, and counts there
 }
 
 // cursors makes one cursor for each head.
@@ -66,8 +67,9 @@ func (c *cursor) load(fd *found) error {
 	}
 	c.pending, c.at = c.pending[:0], 0
 	for _, f := range frames {
+		again := fd.again(f)
 		err := decodeEntries(f.bytes, &f.header, func(e *entry, sums []uint32) error {
-			c.pending = append(c.pending, placed{*e, fd.g, f.off + e.pos, slices.Clone(sums)})
+			c.pending = append(c.pending, placed{*e, fd.g, f.off + e.pos, slices.Clone(sums), again})
 			return nil
 		})
 		if err != nil {
@@ -104,13 +106,12 @@ func (r *recovery) each(fn func(p *placed)) error {
 // entry that says so can be younger than what it hides, having been moved.
 func (r *recovery) judge() error {
 	return r.each(func(p *placed) {
-		switch p.kind {
-		case kindDelete:
+		switch {
+		case p.again:
+		case p.kind == kindDelete:
 			r.final[p.chunk] = verdict{p.lsn, p.lsn, 0}
-		case kindState:
-			if p.hide != 0 || p.base != 0 {
-				r.final[p.chunk] = verdict{p.lsn, p.hide, p.base}
-			}
+		case p.kind == kindState && (p.hide != 0 || p.base != 0):
+			r.final[p.chunk] = verdict{p.lsn, p.hide, p.base}
 		}
 	})
 }
@@ -131,7 +132,7 @@ func (r *recovery) replay() error {
 			rec.hide, rec.base = v.hide, v.base
 		}
 		switch {
-		case p.imp != 0 && p.imp != v.base, p.imp == 0 && p.lsn < v.hide:
+		case p.again, p.imp != 0 && p.imp != v.base, p.imp == 0 && p.lsn < v.hide:
 			s.mention(p.g, rec)
 			return
 		case p.flags&flagMoved != 0 && !rec.alive():

@@ -38,6 +38,7 @@ type segment struct {
 	state       segState
 	head        uint8
 	retired     bool   // the disk failed to write to it: never used again
+	unsealed    bool   // its seal is not on disk: recovery looks for what follows its last frame
 	reserve     bool   // was opened for what must always find room, not for data
 	incarnation uint64 // LSN drawn when writing to it began
 	end         uint32 // bytes filled by frames, also those not yet durable
@@ -139,13 +140,17 @@ func (g *segment) close() {
 
 // seal ends an open segment: its seal goes out behind its last frame. mu is held.
 func (s *Store) seal(g *segment, next uint32) {
+	f := s.sealFrame(g, next)
+	f.head.flight = append(f.head.flight, f)
+	s.launch(f)
+}
+
+// sealFrame ends an open segment and builds what seals it. mu is held.
+func (s *Store) sealFrame(g *segment, next uint32) *frame {
 	buf, at := s.sealOf(g, next)
 	g.close()
 	g.pending = 1
-	h := &s.heads[g.head]
-	f := &frame{store: s, head: h, seg: g, buf: buf, off: at, size: uint32(len(buf)), seal: true, closed: true}
-	h.flight = append(h.flight, f)
-	s.launch(f)
+	return &frame{store: s, head: &s.heads[g.head], seg: g, buf: buf, off: at, size: uint32(len(buf)), seal: true, closed: true}
 }
 
 // floor says how many free segments an opening must leave for those who come before:
@@ -160,10 +165,11 @@ func floor(h *head, urgent bool) int {
 	return dataFloor
 }
 
-// roll moves a head on to a free segment and seals the one it leaves. It reports
-// whether there was one. mu is held and the head has no open frame.
-func (s *Store) roll(h *head, urgent bool) bool {
-	if s.freeSegments() <= floor(h, urgent) {
+// roll moves a head on to a free segment, if there are more than least, and seals the
+// one it leaves. It reports whether there was one. mu is held and the head has no open
+// frame.
+func (s *Store) roll(h *head, least int) bool {
+	if s.freeSegments() <= least {
 		s.wakeKeeper()
 		return false
 	}
@@ -181,7 +187,7 @@ func (s *Store) roll(h *head, urgent bool) bool {
 	}
 	s.start(g, h)
 	g.reserve = s.freeSegments() < dataFloor
-	if s.freeSegments() < s.lowWater() {
+	if s.atHand() < s.lowWater() {
 		s.wakeKeeper()
 	}
 	s.wakePreparer()
@@ -228,9 +234,12 @@ func (s *Store) unmention(g *segment, id chunk.ID) {
 	}
 }
 
+// atHand is how many segments can be opened at once. mu is held.
+func (s *Store) atHand() int { return len(s.written) + len(s.blank) + s.preparing }
+
 // freeSegments is how many segments can be opened, also those not yet made. mu is held.
 func (s *Store) freeSegments() int {
-	return len(s.written) + len(s.blank) + s.preparing + max(0, s.maxSegments-len(s.segs))
+	return s.atHand() + max(0, s.maxSegments-len(s.segs))
 }
 
 // touched notes that the live bytes of a segment change by cost. mu is held.

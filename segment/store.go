@@ -84,6 +84,7 @@ type Store struct {
 	failed      error  // the disk is given up
 	closing     bool
 	faults      int // failed writes
+	retired     int // segments that are never used again
 
 	ready  *frame   // to be handed to the engine by unlock
 	acked  []*frame // to be called back by unlock
@@ -348,8 +349,9 @@ func (s *Store) Close() error {
 	s.unlock()
 	s.workers.Wait()
 	s.mu.Lock()
-	s.drain()
-	s.mark()
+	if s.drain() == nil {
+		s.mark()
+	}
 	err := s.drain()
 	s.unlock()
 	s.mu.Lock()
@@ -399,7 +401,7 @@ func (s *Store) Space() Space {
 // capacity is the cost of live extents that the store takes, in bytes: a tenth of it
 // stays empty, because a full log is all cleaning. mu is held.
 func (s *Store) capacity() int64 {
-	n := s.maxSegments
+	n := s.maxSegments - s.retired
 	n -= max(reserved, n*3/100)
 	return int64(n) * int64(s.segSize) / 10 * 9
 }

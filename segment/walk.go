@@ -24,6 +24,7 @@ type found struct {
 	frames  []*foundFrame // of a segment without a valid seal
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
+	rivals  []*found      // segments opened later that have frames of the same numbers
 }
 
 // window reads a segment forward with few large reads.

@@ -280,7 +280,7 @@ func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*fr
 			need = headerSize
 		}
 		if h.seg == nil || s.room(h.seg) < need {
-			if !s.roll(h, urgent) {
+			if !s.roll(h, floor(h, urgent)) {
 				return nil, 0, false
 			}
 			continue
