@@ -250,8 +250,9 @@ func (c *Client) harden(nodes []*node) {
 		if it.round == it.w.round {
 			ok := true
 			for _, i := range it.conns {
-				if o := orders.list[i]; o.err != nil {
-					it.w.breakReplica(o.to.Server, o.err)
+				o := orders.list[i]
+				if err := o.result(it.w.loc.Chunk); err != nil {
+					it.w.breakReplica(o.to.Server, err)
 					ok = false
 				}
 			}

@@ -20,7 +20,16 @@ type syncOrder struct {
 	conn *link.Conn
 	to   wire.Replica
 	ids  []chunk.ID
-	err  error
+	err  error              // of the order as a whole
+	each map[chunk.ID]error // when the chunks were asked for one by one
+}
+
+// result is what came of one chunk.
+func (o *syncOrder) result(id chunk.ID) error {
+	if o.each != nil {
+		return o.each[id]
+	}
+	return o.err
 }
 
 func newSyncOrders(c *Client) *syncOrders {
@@ -39,11 +48,32 @@ func (s *syncOrders) add(conn *link.Conn, to wire.Replica, id chunk.ID) int {
 	return i
 }
 
-// run sends all orders and waits for the answers.
+// run sends all orders and waits for the answers. A server that lacks one chunk
+// refuses the whole order: then it is asked for each alone, so that a file that
+// was removed meanwhile throws no suspicion on the copies of others.
 func (s *syncOrders) run() {
-	done := make(chan struct{}, len(s.list))
-	wait := 0
+	s.ask(s.list)
 	for _, o := range s.list {
+		if len(o.ids) < 2 || status.CodeOf(o.err) != status.NoChunk {
+			continue
+		}
+		single := make([]*syncOrder, len(o.ids))
+		for i, id := range o.ids {
+			single[i] = &syncOrder{conn: o.conn, to: o.to, ids: []chunk.ID{id}}
+		}
+		s.ask(single)
+		o.each = make(map[chunk.ID]error, len(o.ids))
+		for i, id := range o.ids {
+			o.each[id] = single[i].err
+		}
+	}
+}
+
+// ask sends orders and waits for the answers.
+func (s *syncOrders) ask(list []*syncOrder) {
+	done := make(chan struct{}, len(list))
+	wait := 0
+	for _, o := range list {
 		if o.conn == nil {
 			o.err = status.Errorf(status.Closed, "chunkserver %s", o.to.Addr)
 			continue
