@@ -62,6 +62,10 @@ func (c *Client) sweep(pressed bool) {
 	var weak, idle []*node
 	for _, n := range list {
 		n.mu.Lock()
+		if !n.data.queued { // another sweep was here
+			n.mu.Unlock()
+			continue
+		}
 		switch n.look(pressed) {
 		case needNothing:
 			n.data.queued = false
@@ -124,6 +128,9 @@ func (n *node) look(pressed bool) need {
 	}
 	if d.widowed {
 		return needRemarry
+	}
+	if n.limbo && !pressed && !n.c.closing.Load() {
+		return needTime // it is most likely gone
 	}
 	age := int64(n.c.cfg.MaxDirty) * 3 / 4
 	weak, settled := d.age(now, age, pressed)

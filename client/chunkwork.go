@@ -179,6 +179,9 @@ func (w *leased) getLease() {
 		n.mu.Unlock()
 		err := n.c.ses.do(n.c.ctx, req, &reply, nil)
 		n.mu.Lock()
+		if n.dead {
+			return
+		}
 		switch status.CodeOf(err) {
 		case status.OK:
 			if len(reply.Chunks) != 1 || reply.Chunks[0].Index != w.index || len(reply.Chunks[0].Replicas) == 0 {
@@ -195,14 +198,15 @@ func (w *leased) getLease() {
 			n.bury()
 			return
 		case status.NoLease:
-			if n.holdsW() || n.dead {
+			if w.trouble == 0 {
+				w.trouble = n.c.now()
+			} else if n.c.now()-w.trouble > int64(noServersFor) {
 				w.fail(err)
 				return
 			}
-			d.widowed = true
-			n.remarry()
+			d.widowed = true // or the inode is gone: remarry finds out
 			return
-		case status.NoServers, status.Again, status.Timeout:
+		case status.NoServers, status.Again, status.Busy, status.Timeout:
 			if n.c.now()-began > int64(noServersFor) {
 				w.fail(err)
 				return

@@ -43,7 +43,6 @@ type Client struct {
 	taskMu sync.Mutex
 	tasks  map[*node]struct{} // with something to do in the background
 
-	release  sync.RWMutex // held while a Release is in work; shared by answers to recalls
 	laterMu  sync.Mutex
 	released map[inode.Ino]struct{} // no longer open here, to be told
 }

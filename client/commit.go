@@ -157,6 +157,12 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 	case gone(err):
 		n.bury()
 		return nil // nothing is left that could be told
+	case status.CodeOf(err) == status.NoLease:
+		// W is not ours in the master's eyes, or the inode is no more: remarry finds out.
+		n.rights &^= inode.W
+		d.changed, d.grown, d.widowed = true, true, true
+		n.c.queue(n)
+		return err
 	case err != nil:
 		d.err, d.errs = err, d.errs+1
 		n.c.log.Error("the master refused a commit", "inode", uint64(n.ino), "err", err)
@@ -286,6 +292,20 @@ func (d *fileData) durable(stamp uint64) bool {
 // sync makes the file durable, data and (unless nothing but times has changed
 // and datasync is set) attributes. mu is held before and after.
 func (n *node) sync(ctx context.Context, datasync bool) error {
+	for {
+		err := n.syncOnce(ctx, datasync)
+		if status.CodeOf(err) != status.NoLease {
+			return err
+		}
+		for n.data.widowed {
+			if err := n.await(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (n *node) syncOnce(ctx context.Context, datasync bool) error {
 	d := n.data
 	if d == nil {
 		return nil

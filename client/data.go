@@ -74,6 +74,7 @@ func (n *node) file() *fileData {
 	if n.data == nil {
 		n.data = &fileData{
 			n: n, chunks: make(map[uint32]*leased), layout: make(map[uint32]wire.ChunkLoc),
+			baseSize: n.attr.Size, baseTime: n.attr.Mtime,
 		}
 	}
 	return n.data

@@ -36,7 +36,10 @@ type Dir struct {
 // OpenDir opens a directory.
 func (c *Client) OpenDir(ctx context.Context, ino inode.Ino) (*Dir, error) {
 	n := c.table.get(ino)
-	n.mu.Lock()
+	if err := n.enterToOpen(ctx); err != nil {
+		n.unpin()
+		return nil, err
+	}
 	n.opens++
 	d := &Dir{c: c, n: n}
 	parent := n.directory().parent

@@ -41,8 +41,6 @@
 // Client.taskMu, Client.laterMu, Client.runMu, readAhead.mu, servers.mu, none of
 // which is held while another of them is taken, but for table.mu before cache.mu
 // and session.mu before call.encode. No two nodes' mu are held together.
-// Client.release is taken before node.mu. None of them is held while waiting for
-// the network, for memory or for the kernel; node.await releases node.mu.
-// Read goroutines of connections take node.mu and those below it, never
-// Client.release.
+// None of them is held while waiting for the network, for memory or for the
+// kernel; node.await releases node.mu. Read goroutines of connections take them.
 package client

@@ -32,23 +32,9 @@ func (c *Client) OpenFile(ctx context.Context, ino inode.Ino, flags uint32) (*Fi
 		return nil, status.ReadOnly
 	}
 	n := c.table.get(ino)
-	// Under R the master asks here before it frees an inode without names.
-	if err := n.enter(ctx, inode.R); err != nil {
+	if err := n.enterToOpen(ctx); err != nil {
 		n.unpin()
 		return nil, err
-	}
-	n.leave(inode.R)
-	for n.removing > 0 {
-		if err := n.await(ctx); err != nil {
-			n.mu.Unlock()
-			n.unpin()
-			return nil, err
-		}
-	}
-	if n.dead {
-		n.mu.Unlock()
-		n.unpin()
-		return nil, status.Errorf(status.Stale, "inode %d", ino)
 	}
 	f := n.open(flags)
 	n.mu.Unlock()
@@ -59,6 +45,31 @@ func (c *Client) OpenFile(ctx context.Context, ino inode.Ino, flags uint32) (*Fi
 		}
 	}
 	return f, nil
+}
+
+// enterToOpen returns with mu held when the inode may be counted as open: R is
+// held, so that the master asks here before it frees an inode without names,
+// and nothing is on its way that tells the master it is not open.
+func (n *node) enterToOpen(ctx context.Context) error {
+	for {
+		if err := n.enter(ctx, inode.R); err != nil {
+			return err
+		}
+		n.leave(inode.R)
+		if n.removing == 0 && !n.releasing {
+			if n.orphan && n.opens == 0 {
+				// It lives for those who had it open when its last name went.
+				n.mu.Unlock()
+				return status.Errorf(status.Stale, "inode %d", n.ino)
+			}
+			return nil
+		}
+		err := n.await(ctx)
+		n.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // open makes a File, which takes over one pin of n. mu is held.
@@ -92,18 +103,14 @@ func (f *File) Close() error {
 	if n.opens == 0 {
 		if n.data != nil {
 			n.data.closed = n.c.now()
-			for _, w := range n.data.chunks {
-				for _, e := range w.dirty {
-					e.ready = true
-				}
-				w.kick()
-			}
+		}
+		if n.orphan {
+			n.toLimbo()
+		} else if n.data != nil {
+			n.data.push()
 		}
 		if n.told {
 			f.c.releaseLater(n)
-		}
-		if n.orphan {
-			n.bury()
 		}
 	}
 	n.cond.Broadcast()

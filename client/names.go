@@ -328,15 +328,14 @@ func (c *Client) installGone(k *call, a *inode.Attr, orphan bool) {
 		return
 	}
 	n.orphan = true
+	n.told = n.told || orphan || n.opens > 0
 	if n.opens > 0 {
-		n.told = true
 		return
 	}
-	if orphan {
-		n.told = true
+	n.toLimbo()
+	if n.told {
 		c.releaseLater(n)
 	}
-	n.bury()
 }
 
 // installName notes a name that this client has changed, on the read goroutine.

@@ -238,6 +238,35 @@ func TestUnlinkedWhileOpen(t *testing.T) {
 	}
 }
 
+// What was written to a file that has no name any more is seen by a mount that
+// still has it open, also when the writer has closed it.
+func TestUnlinkedIsShared(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	a, b := cl.connect(nil), cl.connect(nil)
+	for _, openAtUnlink := range []bool{true, false} {
+		f := create(t, a, "x")
+		g := open(t, b, "x")
+		data := pattern(10000, 1)
+		write(t, f, data[:5000], 0)
+		if !openAtUnlink {
+			f.Close()
+		}
+		if err := a.Remove(bg, a.Root(), "x", false); err != nil {
+			t.Fatal(err)
+		}
+		if openAtUnlink {
+			write(t, f, data[5000:], 5000)
+			f.Close()
+		} else {
+			data = data[:5000]
+		}
+		if got := read(t, g, 0, 20000); !bytes.Equal(got, data) {
+			t.Fatalf("open at unlink %v: %d bytes are read, want %d", openAtUnlink, len(got), len(data))
+		}
+		g.Close()
+	}
+}
+
 func TestOpenFlags(t *testing.T) {
 	cl := startCluster(t, 2, false)
 	a, b := cl.connect(nil), cl.connect(nil)

@@ -37,12 +37,14 @@ type node struct {
 	writers int          // uses of W
 	frozen  bool         // a truncation has the file for itself
 
-	opens    int  // Files
-	told     bool // the master believes that it is open here
-	orphan   bool // no name is left
-	dead     bool // it exists no more
-	removing int  // Removes in work that told the master it is not open
-	keep     bool // the kernel's pages are as good as what is read now
+	opens     int  // Files
+	told      bool // the master believes that it is open here
+	orphan    bool // no name is left
+	limbo     bool // without a name and not open here: it is asked whether it still exists
+	dead      bool // it exists no more
+	removing  int  // Removes in work that told the master it is not open
+	releasing bool // a Release that says so is in work
+	keep      bool // the kernel's pages are as good as what is read now
 
 	target []byte
 	xattrs map[string][]byte // nil value: absent

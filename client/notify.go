@@ -18,41 +18,20 @@ type notifierBox struct{ n Notifier }
 func (c *Client) SetNotifier(n Notifier) { c.notify.Store(&notifierBox{n}) }
 
 // notifyRecall makes the kernel forget what was recalled. It returns when that
-// is done, except where the kernel waits for a request that may in turn wait
-// for the answer to this recall: such an item is not waited for.
+// is done. The kernel may be waiting for a request that in turn waits for the
+// answer to this recall; a Notifier does not wait for such a request.
 func (c *Client) notifyRecall(work []*recallWork) {
 	t := c.notifier()
 	if t == nil {
 		return
 	}
 	for _, w := range work {
-		n := w.n
-		if len(w.names) == 0 && w.gone&(inode.R|inode.D) == 0 {
-			continue // W only: what the kernel has is what we wrote
-		}
-		done := false
-		n.pin()
-		ok := c.spawn(func() {
-			w.tell(t)
-			n.mu.Lock()
-			done = true
-			n.cond.Broadcast()
-			n.mu.Unlock()
-			n.unpin()
-		})
-		if !ok {
-			n.unpin()
-			return
-		}
-		n.mu.Lock()
-		for !done && n.waiters == 0 && (n.dir == nil || n.dir.busy == 0) {
-			n.cond.Wait()
-		}
-		n.mu.Unlock()
+		w.tell(t)
 	}
 }
 
-// tell runs in a goroutine of its own and may block.
+// tell says what goes with this item. When only W goes, what the kernel has is
+// what we wrote.
 func (w *recallWork) tell(t Notifier) {
 	for _, name := range w.names {
 		t.Entry(w.n.ino, name)

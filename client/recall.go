@@ -73,8 +73,6 @@ func (c *Client) beginRecall(item *wire.RecallItem) *recallWork {
 func (c *Client) recall(r *link.Request, work []*recallWork) {
 	c.surrender(work)
 	c.notifyRecall(work)
-	// No Release may overtake the list of what is open.
-	c.release.RLock()
 	reply := &wire.RecallReply{}
 	for _, w := range work {
 		n := w.n
@@ -87,7 +85,6 @@ func (c *Client) recall(r *link.Request, work []*recallWork) {
 		n.mu.Unlock()
 	}
 	r.Reply(reply, nil, nil)
-	c.release.RUnlock()
 	mark := c.ses.mark()
 	for _, w := range work {
 		w.n.endRecall(w, mark)

@@ -29,7 +29,10 @@ func (n *node) learn(a *inode.Attr) {
 	n.known = true
 	local := n.attr
 	n.attr = *a
-	if d := n.data; d != nil && (d.changed || d.committing) {
+	if d := n.data; d == nil {
+	} else if !d.changed && !d.committing {
+		d.baseSize, d.baseTime = a.Size, a.Mtime
+	} else {
 		n.attr.Size, n.attr.Mtime = local.Size, local.Mtime
 		n.attr.Ctime = max(local.Ctime, a.Ctime)
 		n.attr.Blocks = max(local.Blocks, a.Blocks)
@@ -122,7 +125,7 @@ func (n *node) acquire(ctx context.Context, r inode.Rights) (got bool, err error
 		defer n.mu.Unlock()
 		n.grant(k, reply.Rights, r)
 		n.learn(&reply.Attr)
-		if n.can(r) && n.known && !n.frozen && !k.abandoned() {
+		if n.can(r) && n.known && !n.frozen && !n.dead && !k.abandoned() {
 			n.use(r, 1)
 			got = true
 		}
