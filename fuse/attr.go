@@ -114,6 +114,16 @@ func (f *fileSystem) fillEntry(out *gofuse.EntryOut, n *client.Node, cacheable b
 	if cacheable {
 		out.SetEntryTimeout(ttl(n.EntryTTL))
 	}
-	out.SetAttrTimeout(ttl(n.AttrTTL))
+	out.SetAttrTimeout(f.attrTTL(n))
 	fillAttr(&out.Attr, &n.Attr)
+}
+
+// attrTTL is how long the kernel may keep attributes. Those of a directory are
+// asked for again while the kernel has names in it to forget: see
+// dirs.awaitExpired.
+func (f *fileSystem) attrTTL(n *client.Node) time.Duration {
+	if n.Attr.Kind == inode.Dir && f.dirs.pending(n.Attr.Ino) {
+		return 0
+	}
+	return ttl(n.AttrTTL)
 }

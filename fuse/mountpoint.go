@@ -34,7 +34,11 @@ func checkMountPoint(dir string, nonEmpty bool) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("mount point %s: %w", dir, err)
 	}
+	var dead unix.Statfs_t // statfs(2), since the kernel may answer stat(2) of a dead mount from its cache
 	info, err := os.Stat(abs)
+	if err == nil && errors.Is(unix.Statfs(abs, &dead), unix.ENOTCONN) {
+		err = unix.ENOTCONN
+	}
 	switch {
 	case errors.Is(err, unix.ENOTCONN):
 		return "", fmt.Errorf("mount point %s: %w; remove it with umount -l %s", abs, ErrStale, abs)

@@ -11,11 +11,8 @@ import (
 	"github.com/varvefs/varve/inode"
 )
 
-// How long a notification waits for requests of its own kernel.
+// How long Data waits for requests of its own kernel.
 const (
-	tick = 500 * time.Microsecond
-	// lookPatience bounds the wait behind LOOKUPs. They end by themselves.
-	lookPatience = 20 * time.Millisecond
 	// pagePatience is after what time the pages of requests in work are left out.
 	pagePatience = 2 * time.Millisecond
 	// patience is when a notification that the kernel does not take is left to
@@ -29,16 +26,20 @@ const (
 //
 // A notification takes locks in the kernel which are also held while a request
 // is with us, and that request may be waiting for a mount which waits for this
-// very notification. So none waits without end:
+// very notification. So none waits for a request:
 //
-// Entry needs the directory's lock. While a CREATE, UNLINK or the like of this
-// mount is in work there, it returns and the name is expired right behind that
-// request. From its first notification on a directory is "hot": its entries are
-// answered with TTL 0, so that there is nothing to wait for the next time.
+// To expire an entry the kernel needs the directory's lock, which it holds while
+// a CREATE, UNLINK or the like of this mount is in work there. Entry makes the
+// directory's attributes invalid, which needs no lock, and has the entry expired
+// when the lock is free. Until that is done the attributes are held back (see
+// dirs.awaitExpired), and without them the kernel follows no name in the
+// directory. From then on the directory is "hot": its entries are answered with
+// TTL 0, so that the next change has nothing to expire.
 //
 // Data needs the locks of pages. When it is stuck it drops all pages but those
-// of READs and WRITEs in work, whose pages it drops when they are done. A page
-// that stays locked through a WRITE is not up to date and never read from.
+// that are locked for READs and WRITEs in work, which it drops when they are
+// done. Nobody reads a locked page; a READ that has fetched its bytes before the
+// drop fetches them again (see fileSystem.Read).
 type Notifier struct {
 	log    *slog.Logger
 	nodes  nodes
@@ -59,57 +60,33 @@ func (n *Notifier) attach(ch *channel, root inode.Ino, log *slog.Logger) {
 // detach ends it.
 func (n *Notifier) detach() { n.ch.Store(nil) }
 
-// Entry makes the kernel look name up again.
+// Entry makes the kernel look name up again. It never blocks; when it returns,
+// nobody who begins to look for the name gets the old answer.
 func (n *Notifier) Entry(parent inode.Ino, name string) {
 	if n.ch.Load() == nil {
 		return
 	}
-	x, start, twice := n.dirs.changed(parent, name)
-	if x == nil {
+	pending, start, later := n.dirs.changed(parent, name)
+	if !pending {
 		return
 	}
+	n.Attr(parent)
 	if start {
 		go n.expire(parent)
 	}
-	if twice {
-		time.AfterFunc(replyGrace, func() { n.send(encodeEntry(n.nodes.node(parent), name, expireOnly)) })
-	}
-	n.awaitExpiry(parent, x)
-}
-
-// awaitExpiry waits until the kernel has taken x or a request in the same
-// directory stands in the way.
-func (n *Notifier) awaitExpiry(parent inode.Ino, x *expiry) {
-	select {
-	case <-x.done:
-		return
-	default:
-	}
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	for begin := time.Now(); ; {
-		select {
-		case <-x.done:
-			return
-		case <-ticker.C:
-		}
-		changing, looking := n.dirs.inWork(parent)
-		waited := time.Since(begin)
-		if changing || (looking && waited > lookPatience) {
-			return
-		}
-		if waited > patience {
-			n.log.Warn("kernel does not take a notification", "dir", parent, "name", x.name)
-			return
-		}
+	if later {
+		time.AfterFunc(replyGrace, func() {
+			if n.dirs.again(parent, name) {
+				n.expire(parent)
+			}
+		})
 	}
 }
 
 // expire empties the queue of a directory.
 func (n *Notifier) expire(parent inode.Ino) {
-	for x := n.dirs.next(parent); x != nil; x = n.dirs.next(parent) {
-		n.send(encodeEntry(n.nodes.node(parent), x.name, expireOnly))
-		close(x.done)
+	for name, ok := n.dirs.next(parent, 0); ok; name, ok = n.dirs.next(parent, 1) {
+		n.send(encodeEntry(n.nodes.node(parent), name, expireOnly))
 	}
 }
 
@@ -126,38 +103,63 @@ func (n *Notifier) Data(ino inode.Ino) {
 		n.pages(ino, 0, wholeFile)
 		return
 	}
+	o.dropping()
 	whole := o.once(func() { n.pages(ino, 0, wholeFile) })
-	select {
-	case <-whole:
+	if within(pagePatience, whole) {
 		return
-	case <-time.After(pagePatience):
 	}
-	n.dataAround(o, whole)
+	// Each time another request may have come into the way.
+	for _, unit := range []int64{pageSize, pageSize, hugePage, hugePage} {
+		around := make(chan struct{})
+		go func() {
+			defer close(around)
+			n.dataAround(o, unit, whole)
+		}()
+		if within(5*pagePatience, around) {
+			return
+		}
+	}
+	if !within(patience, whole) {
+		n.log.Warn("kernel does not take a notification", "inode", o.ino)
+	}
 }
 
-// dataAround drops the pages that requests in work do not touch; whole is
-// closed when all are dropped.
-func (n *Notifier) dataAround(o *openInode, whole <-chan struct{}) {
-	unit := pageSize
-	for begin := time.Now(); time.Since(begin) < patience; unit = hugePage {
-		around := make(chan struct{})
-		if free, busy := o.gaps(unit); busy {
-			go func() {
-				defer close(around)
-				for _, s := range free {
-					n.pages(o.ino, s.off, max(s.end-s.off, wholeFile))
-				}
-			}()
-		}
-		select {
-		case <-whole:
-			return
-		case <-around:
-			return
-		case <-time.After(5 * pagePatience):
-		}
+// dataAround drops the pages of o that no request in work keeps locked; whole
+// is closed when all are dropped.
+func (n *Notifier) dataAround(o *openInode, unit int64, whole <-chan struct{}) {
+	free, locked := o.gaps(unit)
+	if len(locked) == 0 {
+		<-whole // who is in the way is on its way to us
+		return
 	}
-	n.log.Warn("kernel does not take a notification", "inode", o.ino)
+	for _, s := range free {
+		n.pages(o.ino, s.off, max(s.end-s.off, wholeFile))
+	}
+	// Those that may be locked, but need not be: in goroutines that end when
+	// the requests do.
+	for _, s := range locked {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			n.pages(o.ino, s.off, s.end-s.off)
+		}()
+		within(lockedPatience, done)
+	}
+}
+
+// lockedPatience is how long the drop of a page that is not locked may take.
+const lockedPatience = 200 * time.Microsecond
+
+// within waits for done, but not longer than d.
+func within(d time.Duration, done <-chan struct{}) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-done:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 // pages invalidates attributes and the pages of length bytes at off.

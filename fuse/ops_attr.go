@@ -6,6 +6,8 @@ import (
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/varvefs/varve/client"
+	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/wire"
 )
 
@@ -17,23 +19,31 @@ const (
 // GetAttr is stat(2) of an inode that the kernel knows.
 func (f *fileSystem) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
 	defer f.meters.observe(opGetAttr, time.Now(), &code)
-	n, err := f.client.GetAttr(f.ctx, f.nodes.ino(in.NodeId))
+	n, err := f.getAttr(&in.InHeader)
 	if err != nil {
 		return statusOfInode(err)
 	}
-	out.SetTimeout(ttl(n.AttrTTL))
+	out.SetTimeout(f.attrTTL(&n))
 	fillAttr(&out.Attr, &n.Attr)
 	return gofuse.OK
+}
+
+// getAttr answers only when what the kernel does with a directory's attributes
+// is in order: it follows names in it.
+func (f *fileSystem) getAttr(h *gofuse.InHeader) (client.Node, error) {
+	ino := f.nodes.ino(h.NodeId)
+	f.dirs.awaitExpired(f.ctx, ino, func() bool { return onlyLooks(h.Pid) })
+	return f.client.GetAttr(f.ctx, ino)
 }
 
 // Statx is asked for when somebody wants to know the time of birth.
 func (f *fileSystem) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) (code gofuse.Status) {
 	defer f.meters.observe(opGetAttr, time.Now(), &code)
-	n, err := f.client.GetAttr(f.ctx, f.nodes.ino(in.NodeId))
+	n, err := f.getAttr(&in.InHeader)
 	if err != nil {
 		return statusOfInode(err)
 	}
-	out.SetTimeout(ttl(n.AttrTTL))
+	out.SetTimeout(f.attrTTL(&n))
 	fillStatx(&out.Statx, &n.Attr)
 	return gofuse.OK
 }
@@ -45,7 +55,11 @@ func (f *fileSystem) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofus
 	if err != nil {
 		return statusOfInode(err)
 	}
-	out.SetTimeout(ttl(n.AttrTTL))
+	// Unlike any other reply, that of a SETATTR makes attributes valid even if
+	// they were invalidated while it was on its way; see dirs.awaitExpired.
+	if n.Attr.Kind != inode.Dir {
+		out.SetTimeout(ttl(n.AttrTTL))
+	}
 	fillAttr(&out.Attr, &n.Attr)
 	return gofuse.OK
 }

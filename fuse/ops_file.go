@@ -10,6 +10,10 @@ import (
 	"github.com/varvefs/varve/client"
 )
 
+// readTries bounds how often a READ is repeated because pages were dropped
+// while it was in work: by then it surely has younger bytes than the first drop.
+const readTries = 10
+
 // Read reads into go-fuse's own buffer, from which the answer is written.
 func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res gofuse.ReadResult, code gofuse.Status) {
 	defer f.meters.observe(opRead, time.Now(), &code)
@@ -17,12 +21,22 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res
 	if h == nil {
 		return nil, gofuse.EBADF
 	}
-	if !h.direct {
-		s := span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}
-		h.open.begin(s)
-		defer h.open.end(s)
+	var n int
+	var err error
+	if h.direct {
+		n, err = h.file.ReadAt(f.ctx, buf, int64(in.Offset))
+	} else {
+		// The pages stay locked until the kernel has the answer. If they are
+		// dropped meanwhile, the bytes may be older than what dropped them.
+		io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
+		defer h.open.endRead(io)
+		for range readTries {
+			n, err = h.file.ReadAt(f.ctx, buf, int64(in.Offset))
+			if err != nil || !h.open.renew(io) {
+				break
+			}
+		}
 	}
-	n, err := h.file.ReadAt(f.ctx, buf, int64(in.Offset))
 	if err != nil {
 		return nil, statusOf(err)
 	}
@@ -37,13 +51,22 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 	if h == nil {
 		return 0, gofuse.EBADF
 	}
-	if !h.direct {
-		s := span{int64(in.Offset), int64(in.Offset) + int64(in.Size)}
-		h.open.begin(s)
-		defer h.open.end(s)
-	}
 	w := f.writeFlags(h, in)
-	where := w.Where
+	if h.direct {
+		written, code = f.writePieces(h, in, data, w)
+		f.wroteAround(h, in, w.Where, written)
+	} else {
+		io := h.open.beginWrite(span{int64(in.Offset), int64(in.Offset) + int64(in.Size)})
+		written, code = f.writePieces(h, in, data, w)
+		dropped := h.open.endWrite(io)
+		f.wroteThrough(h, io.span, w.Where, dropped)
+	}
+	f.meters.written.Add(int(written))
+	return written, code
+}
+
+// writePieces writes until an error; one behind the first piece is not told.
+func (f *fileSystem) writePieces(h *handle, in *gofuse.WriteIn, data [][]byte, w client.WriteFlags) (written uint32, code gofuse.Status) {
 	for _, p := range data {
 		n, err := h.file.WriteAt(f.ctx, p, int64(in.Offset)+int64(written), w)
 		w.Where = nil // the first piece's counts
@@ -55,8 +78,6 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 			break
 		}
 	}
-	f.meters.written.Add(int(written))
-	f.written(h, in, where, written)
 	return written, gofuse.OK
 }
 
@@ -77,31 +98,53 @@ func (f *fileSystem) writeFlags(h *handle, in *gofuse.WriteIn) client.WriteFlags
 	return w
 }
 
-// written drops pages that a write has made untrue.
-//
-// Around the page cache: the kernel has dropped the pages before the write, but
-// a reader may have fetched them again meanwhile. It holds no page's lock now,
-// so they can be dropped before the writer goes on.
-//
-// Through the page cache only an append by a file whose O_APPEND was set after
-// it was opened may have gone elsewhere than the kernel believes. It holds the
-// page's lock until we have answered, so that is done behind the answer.
-//
-// appended is where an append went, nil for any other write.
-func (f *fileSystem) written(h *handle, in *gofuse.WriteIn, appended *int64, n uint32) {
-	off := int64(in.Offset)
-	switch {
-	case n == 0:
-	case !h.direct:
-		if appended != nil && *appended != off {
-			go f.notify.Data(h.ino)
-		}
-	case !h.open.pageCached():
-	case appended != nil:
-		f.notify.pages(h.ino, min(off, *appended), wholeFile)
-	default:
-		f.notify.pages(h.ino, off, int64(n))
+// wroteAround drops pages after a write around the page cache: the kernel has
+// dropped them before the write, but a reader may have fetched them again
+// meanwhile. The kernel holds no page's lock for this write, so that they are
+// gone before the writer goes on. appended is where an append went, else nil.
+func (f *fileSystem) wroteAround(h *handle, in *gofuse.WriteIn, appended *int64, n uint32) {
+	off, length := int64(in.Offset), int64(n)
+	if n == 0 || !h.open.pageCached() {
+		return
 	}
+	if appended != nil {
+		off, length = min(off, *appended), wholeFile
+	}
+	h.open.dropping()
+	f.notify.pages(h.ino, off, length)
+}
+
+// wroteThrough drops pages after a write through the page cache where it may
+// hold something else than the file:
+//
+// When pages were dropped while the WRITE was in work, a reader may have
+// fetched them again without it.
+//
+// When an append by a file whose O_APPEND was set after it was opened did not
+// go where the kernel believed the end of the file to be.
+//
+// The kernel may hold the lock of the last page until it has our answer. Then
+// nobody can have read it, and it is dropped behind the answer. But it may also
+// be locked for a READ that has just been answered, which is waited for.
+func (f *fileSystem) wroteThrough(h *handle, s span, appended *int64, dropped bool) {
+	moved := appended != nil && *appended != s.off
+	if !dropped && !moved {
+		return
+	}
+	off, length := s.off, s.end-s.off
+	if moved {
+		off, length = min(off, *appended), wholeFile
+	}
+	patience := lockedPatience
+	if h.open.dropping() {
+		patience = replyGrace
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f.notify.pages(h.ino, off, length)
+	}()
+	within(patience, done)
 }
 
 // Lseek answers SEEK_DATA and SEEK_HOLE; the kernel does the rest itself.

@@ -36,14 +36,15 @@ func (f *fileSystem) GetLk(_ <-chan struct{}, in *gofuse.LkIn, out *gofuse.LkOut
 // SetLk takes or frees a lock without waiting.
 func (f *fileSystem) SetLk(_ <-chan struct{}, in *gofuse.LkIn) (code gofuse.Status) {
 	defer f.meters.observe(opLock, time.Now(), &code)
-	code, freeing := f.setLock(f.ctx, in, false)
-	if code == gofuse.EAGAIN && freeing != nil {
-		// The holder has closed its file already and its RELEASE is in work.
-		select {
-		case <-freeing:
-		case <-f.ctx.Done():
-		}
-		code, _ = f.setLock(f.ctx, in, false)
+	h := f.open.file(in.Fh)
+	if h == nil {
+		return gofuse.EBADF
+	}
+	since := h.open.frees()
+	code = f.setLock(f.ctx, h, in, false)
+	who := owner{id: in.Owner, flock: in.LkFlags&gofuse.LK_FLOCK != 0}
+	if code == gofuse.EAGAIN && h.open.awaitFree(f.ctx, who, since) {
+		code = f.setLock(f.ctx, h, in, false)
 	}
 	return code
 }
@@ -62,38 +63,34 @@ func (f *fileSystem) SetLkw(cancel <-chan struct{}, in *gofuse.LkIn) (code gofus
 		case <-done:
 		}
 	}()
-	code, _ = f.setLock(ctx, in, true)
-	return code
-}
-
-// setLock asks for the lock. freeing is not nil while a RELEASE in this mount
-// frees locks of the same file.
-func (f *fileSystem) setLock(ctx context.Context, in *gofuse.LkIn, wait bool) (code gofuse.Status, freeing <-chan struct{}) {
 	h := f.open.file(in.Fh)
 	if h == nil {
-		return gofuse.EBADF, nil
+		return gofuse.EBADF
 	}
+	return f.setLock(ctx, h, in, true)
+}
+
+// setLock asks for the lock.
+func (f *fileSystem) setLock(ctx context.Context, h *handle, in *gofuse.LkIn, wait bool) gofuse.Status {
 	l, code := lockOf(h.ino, in)
 	if code != gofuse.OK {
-		return code, nil
+		return code
 	}
 	l.Wait = wait
 	who := owner{id: in.Owner, flock: l.Flock}
-	if l.Type == wire.LockFree {
-		if h.open.owns(who) {
-			_, err := f.client.Lock(ctx, l)
-			code = statusOfInode(err)
-		}
-		return code, nil
+	if l.Type == wire.LockFree && !h.open.owns(who) {
+		return gofuse.OK
 	}
-	// Before it is had: when the wait is broken off while the lock is being
-	// granted, the close of the file still frees it.
-	freeing = h.open.own(who, in.Fh)
+	if l.Type != wire.LockFree {
+		// Before it is had: when the wait is broken off while the lock is
+		// being granted, the close of the file still frees it.
+		h.open.own(who, in.Fh)
+	}
 	_, err := f.client.Lock(ctx, l)
 	if errors.Is(err, status.Interrupted) {
-		return gofuse.EINTR, nil
+		return gofuse.EINTR
 	}
-	return statusOfInode(err), freeing
+	return statusOfInode(err)
 }
 
 // unlock frees all that an owner has locked in a file.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"math"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -149,25 +150,54 @@ func TestMayOpen(t *testing.T) {
 
 func TestGaps(t *testing.T) {
 	o := &openInode{}
-	if free, busy := o.gaps(4096); busy || !slices.Equal(free, []span{{}}) {
-		t.Errorf("an idle inode has %v, %v", free, busy)
+	if free, locked := o.gaps(4096); len(locked) > 0 || !slices.Equal(free, []span{{}}) {
+		t.Errorf("an idle inode has %v, %v", free, locked)
 	}
-	o.begin(span{10000, 10010})
-	o.begin(span{100, 5000})
-	o.begin(span{4000, 9000})
-	want := []span{{off: 12288}}
-	if free, busy := o.gaps(4096); !busy || !slices.Equal(free, want) {
-		t.Errorf("got %v, want %v", free, want)
+	r := o.beginRead(span{10000, 10010})
+	w := o.beginWrite(span{100, 5000}) // only its last page can be locked
+	free, locked := o.gaps(4096)
+	if want := []span{{0, 4096}, {12288, 0}}; !slices.Equal(free, want) {
+		t.Errorf("free %v, want %v", free, want)
 	}
-	o.end(span{4000, 9000})
-	o.end(span{100, 5000})
-	want = []span{{0, 8192}, {12288, 0}}
-	if free, _ := o.gaps(4096); !slices.Equal(free, want) {
-		t.Errorf("got %v, want %v", free, want)
+	if want := []span{{4096, 8192}, {8192, 12288}}; !slices.Equal(locked, want) {
+		t.Errorf("locked %v, want %v", locked, want)
 	}
-	o.end(span{10000, 10010})
-	if _, busy := o.gaps(4096); busy {
-		t.Error("still busy")
+	if o.endWrite(w) {
+		t.Error("pages were dropped by nobody")
+	}
+	o.endRead(r)
+	if _, locked := o.gaps(4096); len(locked) > 0 {
+		t.Errorf("still locked: %v", locked)
+	}
+}
+
+func TestReadWaitsForTheWriteBefore(t *testing.T) {
+	o := &openInode{}
+	w := o.beginWrite(span{0, 100})
+	other := o.beginRead(span{100, 200}) // other bytes
+	o.endRead(other)
+	began := make(chan *pageIO)
+	go func() { began <- o.beginRead(span{99, 200}) }()
+	eventually(t, "the READ is noted", func() bool {
+		_, locked := o.gaps(4096)
+		return len(locked) == 2
+	})
+	select {
+	case <-began:
+		t.Fatal("the READ does not wait")
+	default:
+	}
+	o.dropping()
+	if !o.endWrite(w) {
+		t.Error("the WRITE does not know that pages were dropped")
+	}
+	r := <-began
+	if o.renew(r) {
+		t.Error("what is read from now on is old")
+	}
+	o.dropping()
+	if !o.renew(r) || o.renew(r) {
+		t.Error("a drop makes old once")
 	}
 }
 
@@ -200,23 +230,30 @@ func TestOnceRunsAfterEachCall(t *testing.T) {
 func TestOwners(t *testing.T) {
 	o := &openInode{}
 	process, file := owner{id: 1}, owner{id: 2, flock: true}
-	if o.own(process, 7) != nil || !o.owns(process) || o.owns(file) {
+	o.own(process, 7)
+	if !o.owns(process) || o.owns(file) {
 		t.Fatal("owners get mixed up")
 	}
 	o.own(file, 7)
 	o.own(process, 8) // the process locks again through another handle
+	since := o.frees()
 	left, freed := o.leftovers(7)
 	if !slices.Equal(left, []owner{file}) {
 		t.Fatalf("handle 7 leaves %v", left)
 	}
-	waiting := o.own(owner{id: 3, flock: true}, 9)
-	if waiting == nil {
-		t.Fatal("nobody tells that locks are being freed")
-	}
+	refused := owner{id: 3, flock: true}
+	o.own(refused, 9)
+	waited := make(chan bool)
+	go func() { waited <- o.awaitFree(t.Context(), refused, since) }()
 	freed()
-	<-waiting
+	if !<-waited || !o.awaitFree(t.Context(), refused, since) {
+		t.Error("nobody tells that locks have been freed")
+	}
 	if !o.disown(process) || o.disown(process) {
 		t.Error("a process is forgotten once")
+	}
+	if o.awaitFree(t.Context(), refused, o.frees()) {
+		t.Error("locks are freed that nobody has here")
 	}
 }
 
@@ -239,9 +276,6 @@ func TestInodes(t *testing.T) {
 func TestDirsForgetWhatIsOver(t *testing.T) {
 	d := newDirs()
 	d.beginChange(3)
-	if changing, looking := d.inWork(3); !changing || looking {
-		t.Error("a change is not in work")
-	}
 	if !d.endChange(3) {
 		t.Error("the entry may not be cached")
 	}
@@ -263,40 +297,102 @@ func TestDirsForgetWhatIsOver(t *testing.T) {
 
 func TestDirsBecomeHot(t *testing.T) {
 	d := newDirs()
-	x, start, twice := d.changed(3, "a")
-	if x == nil || !start || twice {
-		t.Fatalf("first change: %v %v %v", x, start, twice)
+	if pending, start, later := d.changed(3, "a"); !pending || !start || later {
+		t.Fatalf("first change: %v %v %v", pending, start, later)
 	}
 	if _, start, _ := d.changed(3, "b"); start {
 		t.Error("a second goroutine is started")
 	}
-	if got := d.next(3); got != x {
+	if name, ok := d.next(3, 0); name != "a" || !ok || !d.pending(3) {
 		t.Error("names come in another order")
 	}
-	if got := d.next(3); got == nil || got.name != "b" {
+	if name, ok := d.next(3, 1); name != "b" || !ok || !d.pending(3) {
 		t.Error("the second name is lost")
 	}
-	if d.next(3) != nil {
+	if _, ok := d.next(3, 1); ok || d.pending(3) {
 		t.Error("a name from nowhere")
 	}
 	d.beginLook(3)
 	if d.endLook(3) {
 		t.Error("an entry of a hot directory may be cached")
 	}
-	if !d.hot(3) || d.hot(4) {
-		t.Error("the wrong directory is hot")
+	if _, start, later := d.changed(3, "c"); !start || later {
+		t.Error("a lookup in a hot directory brings nothing back")
 	}
-	if _, _, twice := d.changed(3, "c"); !twice {
-		t.Error("a lookup that has just ended is not reckoned with")
-	}
-	for d.next(3) != nil {
-	}
+	d.next(3, 0)
+	d.next(3, 1)
 	// Later, when all TTLs from before are over, there is nothing to expire.
 	s := d.shard(3)
 	s.mu.Lock()
 	s.m[3].ttlUntil = time.Now().Add(-time.Second)
 	s.mu.Unlock()
-	if x, _, _ := d.changed(3, "d"); x != nil {
+	if pending, _, _ := d.changed(3, "d"); pending {
 		t.Error("a name is expired that cannot be cached")
+	}
+}
+
+func TestDirsExpireTwiceBehindALookup(t *testing.T) {
+	d := newDirs()
+	d.beginLook(3)
+	d.endLook(3)
+	pending, start, later := d.changed(3, "a")
+	if !pending || !start || !later {
+		t.Fatalf("%v %v %v", pending, start, later)
+	}
+	d.next(3, 0)
+	if _, ok := d.next(3, 1); ok || !d.pending(3) {
+		t.Error("the second expiry is not waited for")
+	}
+	if !d.again(3, "a") {
+		t.Error("nobody carries out the second expiry")
+	}
+	if name, ok := d.next(3, 0); name != "a" || !ok {
+		t.Error("the second expiry is lost")
+	}
+	if d.next(3, 1); d.pending(3) {
+		t.Error("still pending")
+	}
+}
+
+func TestAwaitExpired(t *testing.T) {
+	d := newDirs()
+	yes, no := func() bool { return true }, func() bool { return false }
+	d.awaitExpired(t.Context(), 3, yes) // nothing to wait for
+	waits := func(onlyLooks func() bool) <-chan bool {
+		t.Helper()
+		passed := make(chan bool)
+		go func() { d.awaitExpired(t.Context(), 3, onlyLooks); close(passed) }()
+		select {
+		case <-passed:
+			t.Fatal("does not wait")
+		case <-time.After(10 * gatePatience):
+		}
+		return passed
+	}
+	d.beginChange(3)
+	d.changed(3, "a")
+	first := waits(no) // a change is in work
+	d.endChange(3)
+	<-first // nothing is in work: it may be in the way itself
+	second := waits(yes)
+	d.next(3, 0)
+	d.next(3, 1)
+	<-second
+}
+
+func TestLooks(t *testing.T) {
+	for line, want := range map[string]bool{
+		"": false, "running": false, "-1 0x7ffc 0x7f55": false,
+		"332 0xffffff9c 0x7f 0x100 0xfff 0x7f 0x0 0x7ff 0x7f5":    true,  // statx
+		"257 0xffffff9c 0x7f 0x80000 0x0 0x0 0x0 0x7ff 0x7f5":     true,  // openat
+		"257 0xffffff9c 0x7f 0x80241 0x1a4 0x0 0x0 0x7ff 0x7f5":   false, // with O_CREAT
+		"258 0xffffff9c 0x7f 0x1ed 0x0 0x0 0x0 0x7ffc 0x7f5":      false, // mkdirat
+		"2 0x7f00 0x0 0x0 0x0 0x0 0x0 0x7ff 0x7f5":                true,  // open
+		"2 0x7f00 0x41 0x1ff 0x0 0x0 0x0 0x7ff 0x7f5":             false, // with O_CREAT
+		"xyz 0xffffff9c 0x7f 0x80241 0x1a4 0x0 0x0 0x7ffc11 0x7f": false,
+	} {
+		if got := looks(line); got != want && runtime.GOARCH == "amd64" {
+			t.Errorf("%q: %v", line, got)
+		}
 	}
 }
