@@ -84,7 +84,7 @@ func (s *Store) victim() *segment {
 	case best == nil:
 	case best.live < s.cheap():
 		return best
-	case need && best.live < int64(s.segSize)/20*19:
+	case need && best.live < s.payload()/20*19:
 		return best
 	}
 	if need && s.freeSegments() <= dataFloor {

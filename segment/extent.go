@@ -18,6 +18,7 @@ type extent struct {
 const (
 	edgeMask   = blockSize - 1
 	extentZero = 1 << 31
+	entryCost  = 2*entrySize + 8 // bytes that an entry takes in header and seal, with its share of the rest
 )
 
 func (e *extent) end() uint32  { return e.off + e.len }
@@ -34,10 +35,10 @@ func (e *extent) pieces() uint32 {
 }
 
 // cost is what the extent takes in a well filled segment, in bytes: its stored bytes
-// as a frame would place them, its entry and its sums.
+// as a frame would place them, its entry and its sums, both once more in the seal.
 func (e *extent) cost() int64 {
 	if e.zero() {
-		return entrySize
+		return entryCost
 	}
 	n := int64(e.pre() + e.len + e.post())
 	if n >= blockSize {
@@ -45,7 +46,7 @@ func (e *extent) cost() int64 {
 	} else {
 		n = (n + 7) &^ 7
 	}
-	return n + entrySize + 4*int64(e.pieces())
+	return n + entryCost + 2*4*int64(e.pieces())
 }
 
 // cut is the part [from, to) of e, which must lie within e, without its sums, and the
@@ -184,12 +185,12 @@ func (x *index) point(ref *uint32, seg uint32) {
 		return
 	}
 	if *ref != noSegment {
-		x.live -= entrySize
-		x.touched(*ref, -entrySize)
+		x.live -= entryCost
+		x.touched(*ref, -entryCost)
 	}
 	if *ref = seg; seg != noSegment {
-		x.live += entrySize
-		x.touched(seg, entrySize)
+		x.live += entryCost
+		x.touched(seg, entryCost)
 	}
 }
 

@@ -206,7 +206,7 @@ func (h *header) check() error {
 	switch {
 	case h.head >= heads:
 		return fmt.Errorf("head %d", h.head)
-	case h.used < fixedSize || h.used > h.inline || h.inline > headerSize-4*uint32(h.repeated):
+	case h.used < fixedSize || h.used > h.inline || uint64(h.inline)+4*uint64(h.repeated) > headerSize:
 		return fmt.Errorf("entries end at %d, inline data starts at %d, %d names are behind it", h.used, h.inline, h.repeated)
 	case h.size < headerSize || h.size%blockSize != 0 || h.off%blockSize != 0:
 		return fmt.Errorf("%d bytes at %d", h.size, h.off)

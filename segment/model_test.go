@@ -375,7 +375,7 @@ func checkBooks(t testing.TB, name string, s *Store) {
 		extents(&r.body)
 		for _, seg := range []uint32{r.attest, r.state} {
 			if seg != noSegment {
-				add(seg, entrySize)
+				add(seg, entryCost)
 			}
 		}
 		if r.refs != refs[id] {

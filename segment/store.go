@@ -403,7 +403,15 @@ func (s *Store) Space() Space {
 func (s *Store) capacity() int64 {
 	n := s.maxSegments - s.retired
 	n -= max(reserved, n*3/100)
-	return int64(n) * int64(s.segSize) / 10 * 9
+	return int64(n) * s.payload() / 10 * 9
+}
+
+// payload is the cost of extents that a segment is sure to hold: what frame headers, the
+// seal and the end that is too short for another frame leave.
+func (s *Store) payload() int64 {
+	part := int64(s.partMax)
+	usable := int64(s.segSize) - part*3/4 - 2*blockSize
+	return usable * part / (part + headerSize)
 }
 
 // Stat tells what is known of a chunk, and whether there is one.

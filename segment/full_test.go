@@ -1,0 +1,238 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/engine/sim"
+	"github.com/varvefs/varve/status"
+)
+
+// TestFull fills a store to the end, several times, and overwrites at the limit. Deletes
+// always work and give the room back.
+func TestFull(t *testing.T) {
+	onDisks(t, func(t *testing.T, d engine.Disk) {
+		cfg := smallConfig(d)
+		cfg.Limit = 24 * 256 << 10
+		s := mustOpen(t, cfg)
+		rnd := rand.New(rand.NewPCG(1, 1))
+		data := fill(64<<10, 7)
+		for round := range 3 {
+			var ids []chunk.ID
+			var err error
+			for id := chunk.ID(1); err == nil; id++ {
+				if _, err = s.Write(Write{Chunk: id, Version: 1, Create: true, Data: data[:4096+rnd.IntN(60000)]}); err == nil {
+					ids = append(ids, id)
+				}
+				if id > 1000 {
+					t.Fatal("the store never gets full")
+				}
+			}
+			if !errors.Is(err, status.NoSpace) {
+				t.Fatal(err)
+			}
+			if sp := s.Space(); sp.Used < sp.Total/10*9 || sp.Free > 64<<10 || sp.Chunks != uint64(len(ids)) {
+				t.Fatalf("full with %+v and %d chunks", sp, len(ids))
+			}
+			if err := s.Delete(ids[:len(ids)/8]); err != nil {
+				t.Fatalf("delete on a full disk: %v", err)
+			}
+			ids = ids[len(ids)/8:]
+			for i := range 500 { // overwrite in place at 7/8 of what is possible
+				id := ids[rnd.IntN(len(ids))]
+				_, err := s.Write(Write{Chunk: id, Version: 1, Off: 0, Data: data[i*8:][:4096]})
+				if err != nil {
+					t.Fatalf("overwrite %d of a store that is not full: %v", i, err)
+				}
+			}
+			if err := s.Sync(ids); err != nil {
+				t.Fatal(err)
+			}
+			if round == 1 {
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = mustOpen(t, cfg)
+			}
+			if err := s.Delete(ids); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if sp := s.Space(); sp.Chunks != 0 || sp.Used > sp.Total/50 {
+			t.Fatalf("empty with %+v", sp)
+		}
+		checkBooks(t, "full", s)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestTombstonesGo: what is known of deleted chunks is forgotten when no segment has
+// anything of them any more.
+func TestTombstonesGo(t *testing.T) {
+	s := mustOpen(t, smallConfig(sim.New(sim.Config{})))
+	for i := range 2000 {
+		id := chunk.ID(i + 1)
+		if _, err := s.Write(Write{Chunk: id, Version: 1, Create: true, Data: fill(5000, uint64(i))}); err != nil {
+			t.Fatal(err)
+		}
+		if i >= 10 {
+			if err := s.Delete([]chunk.ID{id - 10}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for n := 0; ; {
+		s.mu.Lock()
+		n = len(s.index.table)
+		s.unlock()
+		if n < 700 { // what the open segments and those not yet worth cleaning hold
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d records for 10 chunks", n)
+		}
+		s.wakeKeeper()
+		time.Sleep(time.Millisecond)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNoRoomOnHost: a file system that has no room for another container makes the
+// store smaller, not unusable.
+func TestNoRoomOnHost(t *testing.T) {
+	d := sim.New(sim.Config{Capacity: 20*256<<10 + superFile})
+	cfg := smallConfig(d)
+	cfg.ContainerSegments = 4
+	s := mustOpen(t, cfg)
+	var err error
+	n := 0
+	for id := chunk.ID(1); err == nil; id++ {
+		_, err = s.Write(Write{Chunk: id, Version: 1, Create: true, Data: fill(50000, 1)})
+		n++
+	}
+	if !errors.Is(err, status.NoSpace) || n < 20 {
+		t.Fatalf("after %d writes: %v", n, err)
+	}
+	if err := s.Delete([]chunk.ID{1, 2, 3}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestTogether lets writers, readers, deleters and importers loose on one store with the
+// cleaner at work. Every block says which chunk and write it is from; all blocks of a
+// write are of one write.
+func TestTogether(t *testing.T) {
+	onDisks(t, func(t *testing.T, d engine.Disk) {
+		cfg := smallConfig(d)
+		cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+		s := mustOpen(t, cfg)
+		length := 2 * time.Second
+		if testing.Short() {
+			length = 500 * time.Millisecond
+		}
+		end := time.Now().Add(length)
+		var wg sync.WaitGroup
+		for g := range 4 {
+			wg.Go(func() { together(t, s, chunk.ID(100*(g+1)), uint64(g), end) })
+		}
+		wg.Wait()
+		if err := s.Sync([]chunk.ID{100, 200, 300, 400}); err != nil {
+			t.Fatal(err)
+		}
+		checkBooks(t, "together", s)
+		t.Logf("%d segments cleaned", s.stat.cleaned.Get())
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// together works on the chunks base..base+3 alone and checks after each act that they
+// are what they should be; chunk 1 is shared by all, and written in whole blocks.
+func together(t *testing.T, s *Store, base chunk.ID, seed uint64, end time.Time) {
+	rnd := rand.New(rand.NewPCG(seed, 5))
+	const size = 100 << 10
+	model := make(map[chunk.ID][]byte)
+	for n := uint64(0); time.Now().Before(end) && !t.Failed(); n++ {
+		id := base + chunk.ID(rnd.IntN(4))
+		off := rnd.IntN(size - 1)
+		data := fill(8+rnd.IntN(min(size-off, 1<<(4+rnd.IntN(13)))), n<<8|seed)
+		data = data[:min(len(data), size-off)]
+		var err error
+		switch k := rnd.IntN(20); {
+		case k == 0:
+			err = s.Delete([]chunk.ID{id})
+			delete(model, id)
+		case k == 1:
+			var imp *Import
+			if imp, err = s.Begin(id, 1); err == nil {
+				if err = imp.Write(uint32(off), data, nil); err == nil {
+					err = imp.Commit()
+				}
+			}
+			model[id] = make([]byte, size)
+			copy(model[id][off:], data)
+		case k < 12:
+			if model[id] == nil {
+				model[id] = make([]byte, size)
+			}
+			copy(model[id][off:], data)
+			var tk Ticket
+			tk, err = s.Write(Write{Chunk: id, Version: 1, Create: true, Off: uint32(off), Data: data})
+			if err == nil && rnd.IntN(8) == 0 {
+				err = tk.Wait()
+			}
+		case k < 14:
+			block := bytes.Repeat([]byte{byte(n)}, blockSize)
+			_, err = s.Write(Write{Chunk: 1, Version: 1, Create: true, Off: uint32(rnd.IntN(8)) * blockSize, Data: block})
+		case k < 15:
+			err = sharedBlocks(s)
+		default:
+			got := make([]byte, size)
+			var sums []uint32
+			sums, err = s.Read(id, 1, 1, 0, got, nil)
+			if want := model[id]; want == nil && errors.Is(err, status.NoChunk) {
+				err = nil
+			} else if err == nil && !bytes.Equal(got, want) || err == nil && chunk.Verify(sums, 0, got) >= 0 {
+				err = fmt.Errorf("chunk %v reads wrong", id)
+			}
+		}
+		if err != nil {
+			t.Errorf("worker %d, act %d: %v", seed, n, err)
+		}
+	}
+}
+
+// sharedBlocks checks that the blocks of the shared chunk are of one write each.
+func sharedBlocks(s *Store) error {
+	got := make([]byte, 8*blockSize)
+	if _, err := s.Read(1, 1, 1, 0, got, nil); err != nil {
+		if errors.Is(err, status.NoChunk) {
+			return nil
+		}
+		return err
+	}
+	for i := 0; i < len(got); i += blockSize {
+		if b := got[i : i+blockSize]; !bytes.Equal(b, bytes.Repeat(b[:1], blockSize)) {
+			return fmt.Errorf("block %d of the shared chunk is mixed", i/blockSize)
+		}
+	}
+	return nil
+}
