@@ -124,7 +124,7 @@ func TestCrashAtRandom(t *testing.T) {
 	if testing.Short() {
 		runs, steps = 5, 300
 	}
-	total, cleaned := 0, 0
+	total, cleaned, merged := 0, 0, 0
 	for run := range runs {
 		w := newWorld(t, fmt.Sprintf("seed %d", run), uint64(run), 512)
 		w.onStep = func() {
@@ -145,10 +145,11 @@ func TestCrashAtRandom(t *testing.T) {
 		w.check(w.s, true)
 		total += w.checks
 		cleaned += int(w.s.stat.cleaned.Get())
+		merged += int(w.s.stat.merged.Get())
 	}
-	t.Logf("%d crash states, %d segments cleaned", total, cleaned)
-	if cleaned == 0 {
-		t.Error("the cleaner never ran")
+	t.Logf("%d crash states, %d segments cleaned, %d extents merged", total, cleaned, merged)
+	if cleaned == 0 || merged == 0 {
+		t.Error("the cleaner never ran, or never merged")
 	}
 }
 
@@ -196,6 +197,14 @@ func (w *world) random() {
 		w.find(w.s, id, true)
 		if w.find(w.s, id, true) < 0 {
 			w.fatal("chunk %v reads wrong", id)
+		}
+	case 13: // many small ones behind each other, to be merged
+		n := uint32(1 + w.rnd.IntN(200))
+		for i := range uint32(40 + w.rnd.IntN(60)) {
+			if off+i*n+n > modelSize || err != nil {
+				break
+			}
+			err = w.write(Write{Chunk: id, Version: v, Create: true, Off: off + i*n, Data: w.fill(int(n))})
 		}
 	case 12:
 		err = w.write(Write{Chunk: id, Version: v + 1, Create: true, Off: off, Data: w.fill(n)})

@@ -285,7 +285,7 @@ func (t Ticket) Wait() error {
 
 // Then calls fn when the write is durable or has failed: now, if that is already known,
 // else on a goroutine of the engine, for one write of a head after the other. fn must
-// be short and must not block; it may call the Store's Write, Sync never.
+// be short, must not block and must not call the store.
 func (t Ticket) Then(fn func(error)) {
 	if t.f == nil {
 		fn(nil)

@@ -60,7 +60,7 @@ func (s *Store) tick(n int) {
 // keepOnce does one piece of the keeper's work and tells whether there may be more.
 func (s *Store) keepOnce() bool {
 	s.mu.Lock()
-	grow := s.atHand() < s.lowWater() && len(s.segs) < s.maxSegments
+	grow := s.atHand() < growAhead && len(s.segs) < s.maxSegments
 	lsn := s.lsn >= s.super.lsn-lsnSlack
 	ok := s.usable() == nil
 	s.unlock()
@@ -73,15 +73,17 @@ func (s *Store) keepOnce() bool {
 			return false
 		}
 	}
-	if grow {
-		if err := s.grow(); err == nil {
-			return true
-		}
+	if grow && s.grow() == nil {
+		return true
 	}
-	return s.clean()
+	return s.clean() || s.merge()
 }
 
-// lowWater is the number of free segments below which the keeper makes more. mu is held.
+// growAhead is how many segments the keeper has ready to be opened at any time.
+const growAhead = dataFloor + 3
+
+// lowWater is the number of free segments, made or not, below which the keeper cleans. mu
+// is held.
 func (s *Store) lowWater() int { return dataFloor + max(2, s.maxSegments/50) }
 
 // cheap is the number of live bytes below which a segment is emptied even if there is

@@ -58,8 +58,10 @@ type source struct {
 	g    *segment
 	f    *frame // holds the bytes while they are not durable
 	buf  []byte // what was read, from the first stored byte of the first piece on
-	mem  []byte // the engine's buffer under buf, nil: none of its own
-	op   engine.Op
+
+	copied bool      // buf is not the caller's
+	mem    []byte    // the engine's buffer for this source and those read with it
+	op     engine.Op // Buf nil: read with a source before it
 }
 
 // reader is the work of one read. It is pooled.
@@ -67,8 +69,8 @@ type reader struct {
 	off  uint32
 	buf  []byte // nil: keep what was read in the sources
 	list []source
-	sums []uint32 // sums of all sources
-	ops  []*engine.Op
+	sums []uint32  // sums of all sources
+	ops  []*source // those that have an op
 	wait sync.WaitGroup
 
 	alone bool // do everything in this goroutine
@@ -154,7 +156,7 @@ func (r *reader) run() error {
 	for i := range r.list {
 		p := &r.list[i]
 		if p.op.Err != nil {
-			return p.op.Err
+			return p.op.Err // of those read with p, too: they come behind it
 		}
 		if bad := chunk.Verify(p.sums, p.off-p.pre(), p.buf); bad >= 0 {
 			return fmt.Errorf("segment %d: piece %d of the %d bytes at %d fails its checksum", p.seg, bad, len(p.buf), p.pos-p.pre())
@@ -163,7 +165,7 @@ func (r *reader) run() error {
 			continue
 		}
 		clear(r.buf[next-r.off : p.off-r.off])
-		if p.mem != nil || p.f != nil {
+		if p.copied || p.f != nil {
 			copy(r.buf[p.off-r.off:], p.buf[p.pre():p.pre()+p.len])
 		}
 		next = p.end()
@@ -175,53 +177,87 @@ func (r *reader) run() error {
 }
 
 // fetch brings the stored bytes of all sources into memory: straight into buf where all
-// is aligned, else into buffers of the engine.
+// is aligned, else into buffers of the engine. Sources that follow each other closely on
+// the disk, as small writes do, come with one read.
 func (r *reader) fetch() {
-	for i := range r.list {
+	for i := 0; i < len(r.list); i++ {
 		p := &r.list[i]
-		start, n := p.pos-p.pre(), p.pre()+p.len+p.post()
 		if p.f != nil {
-			p.buf = p.f.buf[start-p.f.off:][:n]
+			p.buf = p.f.buf[p.start()-p.f.off:][:p.stored()]
 			continue
 		}
-		skip := start % blockSize
-		span := (skip + n + blockSize - 1) &^ (blockSize - 1)
-		if r.buf != nil && skip == 0 && span == p.len {
-			p.buf = r.buf[p.off-r.off:][:n]
+		first := p.start() &^ edgeMask
+		end := p.start() + p.stored()
+		last := i
+		for last+1 < len(r.list) && r.list[last+1].continues(p, end, end-first) {
+			last++
+			end = r.list[last].start() + r.list[last].stored()
 		}
-		target := p.buf
-		if p.buf == nil || !engine.Aligned(p.buf) {
+		span := (end - first + edgeMask) &^ edgeMask
+		target := r.direct(p, span)
+		if last > i || target == nil {
 			p.mem = engine.Alloc(int(span))
-			p.buf, target = p.mem[skip:skip+n], p.mem
+			target = p.mem
 		}
-		p.op = engine.Op{Kind: engine.Read, Buf: target, Off: p.g.base + int64(start-skip)}
+		for k := i; k <= last; k++ {
+			q := &r.list[k]
+			q.buf = target[q.start()-first:][:q.stored()]
+			q.copied = p.mem != nil
+		}
+		p.op = engine.Op{Kind: engine.Read, Buf: target, Off: p.g.base + int64(first)}
+		i = last
 	}
 	r.start()
+}
+
+const (
+	readGap  = 16 << 10 // bytes that are read in vain rather than with a read of their own
+	readSpan = 1 << 20  // bytes of one read of several sources
+)
+
+// start is the place of the first stored byte in the segment.
+func (p *source) start() uint32 { return p.pos - p.pre() }
+
+// stored is the number of stored bytes.
+func (p *source) stored() uint32 { return p.pre() + p.len + p.post() }
+
+// continues tells whether p is worth reading together with what ends at end and has
+// size bytes so far, beginning with q.
+func (p *source) continues(q *source, end, size uint32) bool {
+	return p.f == nil && p.g == q.g && p.start() >= end && p.start()-end <= readGap && size+readGap+p.stored() <= readSpan
+}
+
+// direct is the part of the caller's buffer that p alone can be read into, nil if that
+// is not possible.
+func (r *reader) direct(p *source, span uint32) []byte {
+	if r.buf == nil || p.start()%blockSize != 0 || span != p.len {
+		return nil
+	}
+	if b := r.buf[p.off-r.off:][:span:span]; engine.Aligned(b) {
+		return b
+	}
+	return nil
 }
 
 // start runs the reads: a single one in this goroutine, several at once.
 func (r *reader) start() {
 	for i := range r.list {
-		if r.list[i].f == nil {
-			r.ops = append(r.ops, &r.list[i].op)
+		if p := &r.list[i]; p.op.Buf != nil {
+			r.ops = append(r.ops, p)
 		}
 	}
 	if len(r.ops) == 1 || r.alone {
-		for i := range r.list {
-			if p := &r.list[i]; p.f == nil {
-				p.op.Err = p.g.file.ReadAt(p.op.Buf, p.op.Off)
-			}
+		for _, p := range r.ops {
+			p.op.Err = p.g.file.ReadAt(p.op.Buf, p.op.Off)
 		}
-		return
-	}
-	r.wait.Add(len(r.ops))
-	for i := range r.list {
-		if p := &r.list[i]; p.f == nil {
+	} else {
+		r.wait.Add(len(r.ops))
+		for _, p := range r.ops {
 			p.op.Done = func(*engine.Op) { r.wait.Done() }
 			p.g.file.Submit(&p.op)
 		}
+		r.wait.Wait()
 	}
-	r.wait.Wait()
 }
 
 var zeroSum = chunk.Sum(make([]byte, blockSize))

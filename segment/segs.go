@@ -187,7 +187,7 @@ func (s *Store) roll(h *head, least int) bool {
 	}
 	s.start(g, h)
 	g.reserve = s.freeSegments() < dataFloor
-	if s.atHand() < s.lowWater() {
+	if s.atHand() < growAhead || s.freeSegments() < s.lowWater() {
 		s.wakeKeeper()
 	}
 	s.wakePreparer()

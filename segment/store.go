@@ -76,12 +76,13 @@ type Store struct {
 	preparing   int        // free, in the hands of the preparer
 	heads       [heads]head
 	imports     map[uint64]*Import
-	lsn         uint64 // last LSN given out
-	frameMax    uint32 // bytes of a frame
-	partMax     uint32 // bytes of one data entry
-	maxSegments int    // segments that the limit allows
-	stuck       bool   // the cleaner found nothing that gives room
-	failed      error  // the disk is given up
+	mergeable   map[chunk.ID]struct{} // chunks that small writes have cut into many extents
+	lsn         uint64                // last LSN given out
+	frameMax    uint32                // bytes of a frame
+	partMax     uint32                // bytes of one data entry
+	maxSegments int                   // segments that the limit allows
+	stuck       bool                  // the cleaner found nothing that gives room
+	failed      error                 // the disk is given up
 	closing     bool
 	faults      int // failed writes
 	retired     int // segments that are never used again
@@ -138,7 +139,7 @@ func (c *Config) defaults() {
 		c.SegmentSize = 64 << 20
 	}
 	if c.ContainerSegments == 0 {
-		c.ContainerSegments = 16
+		c.ContainerSegments = 8
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -154,7 +155,7 @@ func (c *Config) defaults() {
 // open until the store is closed.
 func Open(cfg Config) (*Store, error) {
 	cfg.defaults()
-	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import),
+	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)

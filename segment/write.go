@@ -314,6 +314,9 @@ func (s *Store) log1(f *frame, e *entry, sums []uint32) {
 		r.head, r.seq = f.head.n, f.head.seq+1
 	}
 	s.apply(r, e, f.seg, f.off+e.pos, sums)
+	if e.kind == kindData {
+		s.fragmented(r, e.len)
+	}
 }
 
 // apply changes the index as an entry of segment g says, whose payload starts at byte

@@ -1,0 +1,130 @@
+package segment
+
+import (
+	"slices"
+
+	"github.com/varvefs/varve/chunk"
+)
+
+// Merging bounds what small writes cost later. A file that is written a hundred bytes at
+// a time, each time synced, leaves hundreds of extents in 64 KiB. The keeper reads such a
+// stretch, checks it, and logs it again as one entry. Blocks are left alone: to merge
+// those that random writes have scattered would cost more than it saves.
+
+const (
+	mergeWindow = 64 << 10 // bytes of a chunk that are looked at together, at most
+	mergeLeast  = 32       // extents in a run that is worth merging
+	mergeEvery  = 64       // a chunk is looked at when it has so many more extents
+)
+
+// fragmented notes that a small write has made one more extent. mu is held.
+func (s *Store) fragmented(r *record, n uint32) {
+	if n < blockSize/2 && r.body.n%mergeEvery == 0 && r.body.n > 0 {
+		s.mergeable[r.id] = struct{}{}
+		s.wakeKeeper()
+	}
+}
+
+// merge merges the small extents of one chunk that has many, and tells whether there
+// was one to look at.
+func (s *Store) merge() bool {
+	s.mu.Lock()
+	defer s.unlock()
+	for id := range s.mergeable {
+		delete(s.mergeable, id)
+		for from := uint32(0); from < chunk.Size; {
+			if s.usable() != nil || s.freeSegments() <= dataFloor {
+				return false
+			}
+			run, next := s.mergeRun(id, from)
+			if run != nil {
+				s.mergeExtents(id, run)
+			}
+			from = next
+		}
+		return true
+	}
+	return false
+}
+
+// mergeRun finds the next run of neighbouring extents of a chunk that is worth merging:
+// all durable, all in one window. It returns where to look next. mu is held.
+func (s *Store) mergeRun(id chunk.ID, from uint32) (run []extent, next uint32) {
+	r := s.index.find(id)
+	if r == nil || !r.alive() || r.flags&(recDamaged|recSwitch) != 0 {
+		return nil, chunk.Size
+	}
+	window := min(mergeWindow, s.partMax)
+	l := s.index.all(&r.body)
+	for i := search(l, from); i < len(l); {
+		k := i
+		for k < len(l) && !l[k].zero() && l[k].off/window == (l[k].end()-1)/window && l[k].off/window == l[i].off/window &&
+			(k == i || l[k].off == l[k-1].end()) && s.segs[l[k].seg].frameAt(l[k].pos) == nil {
+			k++
+		}
+		if k-i >= mergeLeast {
+			return slices.Clone(l[i:k]), l[k-1].end()
+		}
+		i = max(k, i+1)
+	}
+	return nil, chunk.Size
+}
+
+// mergeExtents logs a run of extents as one entry, if it is still what it was once it is
+// read. mu is held; it is given up.
+func (s *Store) mergeExtents(id chunk.ID, run []extent) {
+	r := readers.Get().(*reader)
+	defer r.recycle()
+	off := run[0].off
+	data := make([]byte, run[len(run)-1].end()-off)
+	r.off, r.buf, r.alone = off, data, s.step != nil
+	rec := s.index.find(id)
+	s.gather(&rec.body, off, off+uint32(len(data)), r)
+	s.unlock()
+	err := r.run()
+	s.letGo(r)
+	var sums []uint32
+	if err == nil {
+		sums = r.appendSums(nil)
+	} else {
+		s.damaged(id, err)
+	}
+	s.mu.Lock()
+	if err != nil {
+		return
+	}
+	n, pieces := uint32(len(data)), len(sums)
+	f, pos, err := s.reserveClean(off, n, pieces)
+	if err != nil {
+		return
+	}
+	if !s.unchanged(id, run) {
+		f.undo(pos, n, pieces)
+		return
+	}
+	m := entry{kind: kindData, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: off, len: n, pos: pos}
+	s.logMoved(f, &m, nil, sums)
+	s.stat.merged.Add(len(run))
+	s.copyIn(f, pos, data)
+}
+
+// unchanged tells whether the extents of a chunk in the range of run are those of run.
+// mu is held.
+func (s *Store) unchanged(id chunk.ID, run []extent) bool {
+	r := s.index.find(id)
+	if r == nil || !r.alive() || r.flags&recSwitch != 0 {
+		return false
+	}
+	l := s.index.all(&r.body)
+	i := search(l, run[0].off)
+	if i+len(run) > len(l) {
+		return false
+	}
+	for k := range run {
+		a, b := &l[i+k], &run[k]
+		if a.off != b.off || a.len != b.len || a.seg != b.seg || a.pos != b.pos || a.edge != b.edge {
+			return false
+		}
+	}
+	return true
+}
