@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -38,9 +40,7 @@ type verdict struct{ lsn, hide, base uint64 }
 func (s *Store) recover() error {
 	began := time.Now()
 	r := &recovery{s: s, final: make(map[chunk.ID]verdict), suspects: make(map[uint32]bool)}
-	for _, g := range s.segs {
-		r.found = append(r.found, look(g, s.segSize, s.diskID))
-	}
+	r.lookAll()
 	for _, step := range []func() error{r.mark, r.cut, r.repair, r.judge, r.replay} {
 		if err := step(); err != nil {
 			return err
@@ -54,21 +54,32 @@ func (s *Store) recover() error {
 	return nil
 }
 
+// lookers is how many segments are looked at at the same time.
+const lookers = 16
+
+// lookAll finds out what every segment holds.
+func (r *recovery) lookAll() {
+	s := r.s
+	r.found = make([]*found, len(s.segs))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(lookers, len(s.segs)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
+				r.found[i] = look(s.segs[i], s.segSize, s.diskID)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // mark finds how far each head is known to be durable.
 func (r *recovery) mark() error {
 	r.lookNext()
 	for _, fd := range r.found {
-		frames, err := r.framesOf(fd)
-		if err != nil {
-			return err
-		}
-		for _, list := range [][]*foundFrame{frames, fd.late} {
-			for _, f := range list {
-				for i, m := range f.durable {
-					if m.seq > r.marks[i].seq {
-						r.marks[i] = m
-					}
-				}
+		for i, m := range fd.durable {
+			if m.seq > r.marks[i].seq {
+				r.marks[i] = m
 			}
 		}
 	}

@@ -25,6 +25,16 @@ type found struct {
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
 	rivals  []*found      // segments opened later that have frames of the same numbers
+	durable [heads]mark   // how far its frames know the heads to be durable
+}
+
+// witness takes in what a frame knows of the heads.
+func (fd *found) witness(f *foundFrame) {
+	for i, m := range f.durable {
+		if m.seq > fd.durable[i].seq {
+			fd.durable[i] = m
+		}
+	}
 }
 
 // window reads a segment forward with few large reads.
@@ -140,8 +150,12 @@ func (fd *found) lookEnd(w *window, disk uint64) {
 	}
 	t, err := decodeTrailer(b, w.size)
 	if err == nil && t.disk == disk && t.seg == fd.g.n {
-		if _, err = loadBody(fd.g, &t); err == nil {
+		var frames []*foundFrame
+		if frames, err = loadBody(fd.g, &t); err == nil {
 			fd.sealed = &t
+			for _, f := range frames {
+				fd.witness(f)
+			}
 			return
 		}
 	}
@@ -182,6 +196,7 @@ func (fd *found) walk(w *window, disk uint64) {
 			break
 		}
 		fd.frames = append(fd.frames, f)
+		fd.witness(f)
 		last, off = f, off+f.size
 	}
 	fd.ahead(w, off, last, disk)
@@ -220,6 +235,7 @@ func (fd *found) ahead(w *window, off uint32, last *foundFrame, disk uint64) {
 		if f.incarnation > newest {
 			newest, fd.late = f.incarnation, nil // before were leftovers of an older life of the segment
 		}
+		fd.witness(f)
 		fd.late = append(fd.late, f)
 		off += f.size
 		end = off + reach
