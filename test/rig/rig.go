@@ -251,6 +251,13 @@ func (m *Mount) Stop() {
 	}
 }
 
+// AwaitEnd waits for the end of a mount's process that was told to end in
+// another way, such as by umount(8).
+func (m *Mount) AwaitEnd() {
+	m.c.t.Helper()
+	Eventually(m.c.t, "the mount's process ends", func() bool { return !m.running() })
+}
+
 // Kill ends the mount's process; the mount point becomes stale.
 func (m *Mount) Kill() { m.kill() }
 
