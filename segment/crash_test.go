@@ -124,6 +124,7 @@ func TestCrashAtRandom(t *testing.T) {
 	if testing.Short() {
 		runs, steps = 5, 300
 	}
+	runs *= torture()
 	total, cleaned, merged := 0, 0, 0
 	for run := range runs {
 		w := newWorld(t, fmt.Sprintf("seed %d", run), uint64(run), 512)

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
@@ -14,6 +16,12 @@ import (
 // state to its history; what is acknowledged is the oldest that may come back. A store
 // keeps the order of the changes of a chunk, so what comes back is one of the states,
 // never a mixture.
+
+// torture is how many times as many random runs as usual are wanted.
+func torture() int {
+	n, _ := strconv.Atoi(os.Getenv("VARVE_TORTURE"))
+	return max(n, 1)
+}
 
 const modelSize = 40 << 10 // bytes of a chunk that the model looks at
 

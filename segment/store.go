@@ -175,6 +175,7 @@ func Open(cfg Config) (*Store, error) {
 		s.workers.Add(2)
 		go s.keep()
 		go s.prepareLoop()
+		s.wakeKeeper()
 	}
 	return s, nil
 }
