@@ -67,6 +67,7 @@ func (n *Notifier) Entry(parent inode.Ino, name string) {
 		return
 	}
 	pending, start, later := n.dirs.changed(parent, name)
+	n.log.Debug("name changed elsewhere", "dir", parent, "name", name, "cached", pending)
 	if !pending {
 		return
 	}

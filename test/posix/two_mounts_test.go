@@ -33,6 +33,7 @@ func TestTwoMounts(t *testing.T) {
 	for name, test := range map[string]func(*testing.T, pair){
 		"NamesAppear":       testNamesAppear,
 		"NamesVanish":       testNamesVanish,
+		"NamesInListed":     testNamesInListed,
 		"NamesMove":         testNamesMove,
 		"Listing":           testListing,
 		"Attributes":        testAttributes,
@@ -95,6 +96,30 @@ func testNamesAppear(t *testing.T, p pair) {
 			must(t, os.Link(strings.TrimSuffix(a, fmt.Sprint(i))+fmt.Sprint(i-3), a))
 		}
 		exists(t, b, true)
+	}
+}
+
+// The same in directories that were listed or made a moment ago, of which a
+// mount knows all names and so also which there are not.
+func testNamesInListed(t *testing.T, p pair) {
+	for i := range 30 {
+		a, b := p.at(fmt.Sprint("dir", i))
+		if i%2 == 0 {
+			a, b = b, a
+		}
+		must(t, os.Mkdir(b, 0o777))
+		for j := range 4 {
+			if _, err := os.ReadDir(b); err != nil {
+				t.Fatal(err)
+			}
+			name := fmt.Sprint("name", j)
+			exists(t, filepath.Join(b, name), false)
+			exists(t, filepath.Join(b, "other"), false)
+			write(t, filepath.Join(a, name), "")
+			exists(t, filepath.Join(b, name), true)
+		}
+		must(t, os.RemoveAll(a))
+		exists(t, b, false)
 	}
 }
 
