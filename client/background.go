@@ -12,6 +12,8 @@ const (
 	heavyBytes  = 8 << 20 // accepted bytes of a chunk that are made durable at once
 	batchFiles  = 1024    // of one Commit
 	batches     = 4       // in work at a time
+	freshKept   = 10e9    // ns for which a closed empty file keeps the lease it was made with
+	freshMost   = 8192    // nodes in the background above which it does not
 )
 
 // queue puts a node among those with something to do in the background. mu of
@@ -66,7 +68,7 @@ func (c *Client) sweep(pressed bool) {
 			n.mu.Unlock()
 			continue
 		}
-		switch n.look(pressed) {
+		switch n.look(pressed, len(list) > freshMost) {
 		case needNothing:
 			n.data.queued = false
 			c.taskMu.Lock()
@@ -111,7 +113,7 @@ const (
 )
 
 // look sends what is old and says what else the node needs. mu is held.
-func (n *node) look(pressed bool) need {
+func (n *node) look(pressed, crowded bool) need {
 	d, now := n.data, n.c.now()
 	if n.dead {
 		d.discard()
@@ -142,7 +144,7 @@ func (n *node) look(pressed bool) need {
 	}
 	old := d.changed && now-d.since > age
 	if n.closed() && n.recalls == 0 {
-		if settled && now-d.closed > closedDelay {
+		if settled && now-d.closed > closedDelay && (crowded || !n.expectant(now)) {
 			return needCommit
 		}
 	} else if settled && (old || d.leaseIdle(now)) {
@@ -152,6 +154,22 @@ func (n *node) look(pressed bool) need {
 		return needOwn
 	}
 	return needTime
+}
+
+// expectant says whether the file was made a moment ago and not written: many
+// programs make a file and fill it later, and the lease they will need is here.
+// mu is held.
+func (n *node) expectant(now int64) bool {
+	d := n.data
+	if d.changed || d.kill || n.c.closing.Load() || len(d.chunks) == 0 || now-d.closed > freshKept {
+		return false
+	}
+	for _, w := range d.chunks {
+		if !w.held || w.touched || !w.idle() {
+			return false
+		}
+	}
+	return true
 }
 
 // closed says whether nobody writes to the file any more. mu is held.

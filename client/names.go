@@ -49,6 +49,9 @@ func (c *Client) cached(ctx context.Context, p *node, name string) (out Node, ok
 	p.mu.Lock()
 	ino, ok := p.dir.look(p, name)
 	ttl := p.dir.ttl(p)
+	if ok && ino == 0 && ttl > 0 {
+		p.dir.put(p, name, 0) // the kernel will have it: void must know the name
+	}
 	p.mu.Unlock()
 	if !ok {
 		return Node{}, false, nil
@@ -81,10 +84,10 @@ func (c *Client) installEntry(k *call, parent inode.Ino, name string, r *wire.En
 	d := p.directory()
 	if name != "" && k.num >= p.quarantine && r.DirRights&inode.D != 0 {
 		d.put(p, name, r.Attr.Ino)
+		out.EntryTTL = d.ttl(p) // of a name that is not noted void would not tell the kernel
 	} else if r.Changed && name != "" {
 		d.changed(p, []string{name})
 	}
-	out.EntryTTL = d.ttl(p)
 	return out
 }
 
@@ -110,6 +113,9 @@ func (c *Client) installNode(k *call, r *wire.EntryReply, also func(n *node)) No
 		for _, loc := range r.Chunks {
 			n.file().place(loc)
 		}
+	}
+	if r.Attr.Kind == inode.Dir && r.Attr.Size == 0 && r.Rights&inode.D != 0 && n.can(inode.D) {
+		n.directory().complete = true // made a moment ago: no name in it exists
 	}
 	if also != nil {
 		also(n)

@@ -103,9 +103,7 @@ func (n *node) wasSet(k *call, set *wire.SetAttr, reply *wire.AttrReply, out *No
 	d := n.data
 	n.grant(k, reply.Rights, 0)
 	if set.Valid&wire.SetSize != 0 {
-		if set.Size < n.attr.Size {
-			d.wasCut(set.Size)
-		}
+		d.wasCut(set.Size) // even where the size grows: the master cuts what is leased all the same
 		n.attr.Size = set.Size
 		n.attr.Mtime = reply.Attr.Mtime
 		d.changed, d.grown = false, false

@@ -56,10 +56,12 @@ func (o *SetAttr) apply(s *State, e *Entry, r *Result) {
 	}
 	if o.Valid&SetSize != 0 {
 		old := s.weigh(slot)
-		shorter := o.Size <= n.size
+		// A writer may have bytes behind the new size that it has not committed:
+		// what is leased is cut even where the size known here grows.
+		cut := o.Size <= n.size || s.leasedAt(slot, o.Size)
 		s.setSize(slot, o.Size)
-		if shorter {
-			s.freeChunksFrom(slot, beyond(o.Size), r)
+		s.freeChunksFrom(slot, beyond(o.Size), r)
+		if cut {
 			s.clip(slot, o.Size)
 		}
 		s.reweigh(slot, old)

@@ -130,6 +130,13 @@ func (s *State) clip(owner uint32, size uint64) {
 	}
 }
 
+// leasedAt says whether the chunk in which the byte at off lies is under a lease.
+func (s *State) leasedAt(owner uint32, off uint64) bool {
+	t := s.chunkTree(s.inodes.at(owner))
+	slot := s.treeGet(&t, off/chunk.Size)
+	return slot != 0 && s.chunks.at(slot).lease != 0
+}
+
 // setSize writes a file's size; chunks and tallies are the caller's.
 func (s *State) setSize(slot uint32, size uint64) {
 	n := s.inodes.mut(slot)

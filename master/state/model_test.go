@@ -365,6 +365,16 @@ func (m *model) cut(n *mNode, size uint64, keep uint64) {
 	}
 }
 
+// cutTo is truncate(2): where the size grows, only what a writer has leased is cut.
+func (m *model) cutTo(n *mNode, size uint64) {
+	grows := size > n.attr.Size
+	last := n.chunks[uint32(size/chunk.Size)]
+	if grows && last != nil && last.Lease == 0 {
+		defer func(valid uint32) { last.Valid = valid }(last.Valid)
+	}
+	m.cut(n, size, 0)
+}
+
 func (m *model) kill(n *mNode) {
 	if n.attr.Kind == inode.Dir {
 		return
@@ -414,9 +424,7 @@ func (m *model) setAttr(o *SetAttr) status.Code {
 	set(SetUid|SetGid|SetKill, func() { m.kill(n) })
 	set(SetMode, func() { a.Mode = o.Mode })
 	set(SetSize, func() {
-		if o.Size <= a.Size {
-			m.cut(n, o.Size, 0)
-		}
+		m.cutTo(n, o.Size)
 		a.Size, a.Mtime = o.Size, m.now
 	})
 	set(SetAtime, func() { a.Atime = o.Atime })
