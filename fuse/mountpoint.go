@@ -99,22 +99,39 @@ func CleanStale(dir string) error {
 
 // IsVarve says whether path lies on a mount of this kind. It does not touch path.
 func IsVarve(path string) (bool, error) {
+	m, err := mountOf(path)
+	return m.fsType == fsType, err
+}
+
+// MastersOf gives the addresses of the masters that serve the mount on which
+// path lies, as they were given to Mount; "" where it is not one of ours.
+func MastersOf(path string) (string, error) {
+	m, err := mountOf(path)
+	if m.fsType != fsType {
+		return "", err
+	}
+	_, masters, _ := strings.Cut(m.source, "#")
+	return masters, err
+}
+
+// mountOf finds the mount on which path lies.
+func mountOf(path string) (mountInfo, error) {
+	var best mountInfo
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return false, err
+		return best, err
 	}
 	mounts, err := readMountInfo()
 	if err != nil {
-		return false, err
+		return best, err
 	}
-	var best mountInfo
 	for _, m := range mounts {
 		inside := m.point == "/" || abs == m.point || strings.HasPrefix(abs, m.point+"/")
 		if inside && len(m.point) >= len(best.point) {
 			best = m
 		}
 	}
-	return best.fsType == fsType, nil
+	return best, nil
 }
 
 // detach removes a mount from the tree at once; what is open stays so.

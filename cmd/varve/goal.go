@@ -66,7 +66,7 @@ func goalSetCommand(use string) *cobra.Command {
 		if err != nil || goal < inode.GoalMin || goal > inode.GoalMax {
 			return fmt.Errorf("goal %q: want %d to %d", args[0], inode.GoalMin, inode.GoalMax)
 		}
-		cl, err := dialAdmin(c, s)
+		cl, err := dialAdmin(c, s, args[1])
 		if err != nil {
 			return err
 		}

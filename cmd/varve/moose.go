@@ -65,12 +65,7 @@ func mfsmountCommand() *cobra.Command {
 			if len(args) == 2 {
 				a.source = args[0]
 			}
-			f, err := s.loadTool(c)
-			if err != nil {
-				return err
-			}
 			moose, rest := fuse.SplitMooseOptions(a.options)
-			f.Mount.Options = rest
 			if h := moose["mfsmaster"]; h != "" {
 				host = h
 			}
@@ -83,6 +78,15 @@ func mfsmountCommand() *cobra.Command {
 			if host != "" {
 				a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
 			}
+			var err error
+			if a.master, a.path, err = splitSource(a.source); err != nil {
+				return err
+			}
+			f, err := s.loadTool(c, a.master)
+			if err != nil {
+				return err
+			}
+			f.Mount.Options = rest
 			return mountNow(c.Context(), f, a)
 		}()
 		if err != nil {

@@ -20,6 +20,8 @@ import (
 // mountArgs are what 'varve mount' and 'mfsmount' share.
 type mountArgs struct {
 	source     string // HOST:PORT[:/sub], or ""
+	master     string // of source
+	path       string // of source
 	dir        string
 	options    string
 	foreground bool
@@ -45,7 +47,11 @@ func mountCommand() *cobra.Command {
 		if len(args) == 2 {
 			a.source = args[0]
 		}
-		f, err := s.loadTool(c)
+		master, path, err := splitSource(a.source)
+		if err != nil {
+			return err
+		}
+		f, err := s.loadTool(c, master)
 		if err == nil {
 			if *keyFile != "" {
 				f.Cluster.KeyFile = *keyFile
@@ -53,6 +59,7 @@ func mountCommand() *cobra.Command {
 			if c.Flags().Changed("option") {
 				f.Mount.Options = a.options
 			}
+			a.master, a.path = master, path
 			err = mountNow(c.Context(), f, a)
 		}
 		if err != nil {
@@ -72,13 +79,8 @@ func mountNow(ctx context.Context, f *conf.File, a mountArgs) error {
 	if err := fuse.CheckMountpoint(a.dir, opts); err != nil {
 		return err
 	}
-	path := "/"
-	if a.source != "" {
-		master, sub, err := splitSource(a.source)
-		if err != nil {
-			return err
-		}
-		f.Cluster.Masters, path = []string{master}, sub
+	if a.master != "" {
+		f.Cluster.Masters = []string{a.master}
 	}
 	key, err := readKey(f.Cluster.KeyFile)
 	if err != nil {
@@ -87,10 +89,10 @@ func mountNow(ctx context.Context, f *conf.File, a mountArgs) error {
 	if !a.foreground {
 		return background("--foreground")
 	}
-	return serveMount(ctx, f, a, opts, key, path)
+	return serveMount(ctx, f, a, opts, key)
 }
 
-func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Options, key []byte, path string) error {
+func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Options, key []byte) error {
 	if err := logTo(a.logFile); err != nil {
 		return err
 	}
@@ -105,7 +107,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	connectCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cl, err := client.Connect(connectCtx, client.Config{
-		Masters: f.Cluster.Masters, Key: key, Path: path, Host: host, Mount: dir, ReadOnly: opts.ReadOnly,
+		Masters: f.Cluster.Masters, Key: key, Path: a.path, Host: host, Mount: dir, ReadOnly: opts.ReadOnly,
 		Notify: notify, Log: log, Metrics: set,
 		WriteBuffer: int64(f.Mount.WriteBuffer), ReadAhead: int64(f.Mount.ReadAhead), CacheBytes: int64(f.Mount.Cache),
 		MaxDirty: time.Duration(f.Mount.MaxDirty), Timeout: time.Duration(f.Mount.Timeout),
@@ -129,7 +131,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	if err != nil {
 		return errors.Join(err, closeClient())
 	}
-	log.Info("mounted", "dir", dir, "masters", f.Cluster.Masters, "path", path)
+	log.Info("mounted", "dir", dir, "masters", f.Cluster.Masters, "path", a.path)
 	tellParent(mon.addr, nil)
 	go func() {
 		<-ctx.Done()
@@ -142,8 +144,12 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	return closeClient()
 }
 
-// splitSource cuts HOST:PORT[:/SUBDIR]; as with mfsmount the port may be left out.
+// splitSource cuts HOST:PORT[:/SUBDIR]; as with mfsmount the port may be left
+// out. An empty source is the whole file system of whatever masters are configured.
 func splitSource(s string) (master, path string, err error) {
+	if s == "" {
+		return "", "/", nil
+	}
 	master, path = s, "/"
 	if i := strings.Index(s, ":/"); i >= 0 {
 		master, path = s[:i], s[i+1:]

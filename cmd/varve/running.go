@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -67,19 +68,29 @@ func runningUps() []runningUp {
 }
 
 // loadTool is load for tools: without --config a running 'varve up' of this
-// user is asked before the system's configuration.
-func (s *settings) loadTool(c *cobra.Command) (*conf.File, error) {
-	if s.file == "" {
-		ups := runningUps()
-		if len(ups) == 1 {
-			s.file = ups[0].Config
-		} else if len(ups) > 1 {
-			var names []string
-			for _, u := range ups {
-				names = append(names, "--config "+u.Config)
-			}
-			return nil, fmt.Errorf("%d clusters of 'varve up' are running; choose one: %s", len(ups), strings.Join(names, " or "))
+// user is asked before the system's configuration. Of several the one with this
+// master is taken; master may be "".
+func (s *settings) loadTool(c *cobra.Command, master string) (*conf.File, error) {
+	if s.file != "" {
+		return s.load(c)
+	}
+	ups := runningUps()
+	if master != "" {
+		ups = slices.DeleteFunc(ups, func(u runningUp) bool {
+			f, err := conf.Load(u.Config, nil)
+			return err != nil || !slices.Contains(f.Cluster.Masters, master)
+		})
+	}
+	switch len(ups) {
+	case 0:
+	case 1:
+		s.file = ups[0].Config
+	default:
+		var names []string
+		for _, u := range ups {
+			names = append(names, "--config "+u.Config)
 		}
+		return nil, fmt.Errorf("%d clusters of 'varve up' are running; choose one: %s", len(ups), strings.Join(names, " or "))
 	}
 	return s.load(c)
 }

@@ -18,7 +18,7 @@ func statusCommand() *cobra.Command {
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	s := addSettings(c, "cluster")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cl, err := dialAdmin(c, s)
+		cl, err := dialAdmin(c, s, "")
 		if err != nil {
 			return err
 		}

@@ -14,9 +14,18 @@ import (
 	"github.com/varvefs/varve/inode"
 )
 
-// dialAdmin connects a tool to the cluster that its settings name.
-func dialAdmin(c *cobra.Command, s *settings) (*admin.Client, error) {
-	f, err := s.loadTool(c)
+// dialAdmin connects a tool to the cluster that its settings name, or to the one
+// on whose mount path (may be "") lies.
+func dialAdmin(c *cobra.Command, s *settings, path string) (*admin.Client, error) {
+	master := ""
+	if path != "" && !strings.HasPrefix(path, "varve:") {
+		masters, err := fuse.MastersOf(path)
+		if err != nil {
+			return nil, err
+		}
+		master, _, _ = strings.Cut(masters, ",")
+	}
+	f, err := s.loadTool(c, master)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +61,7 @@ func pathTool(use, short string, each func(ctx context.Context, cl *admin.Client
 	c := &cobra.Command{Use: use + " PATH...", Short: short, Args: cobra.MinimumNArgs(1)}
 	s := addSettings(c, "cluster")
 	c.RunE = func(c *cobra.Command, paths []string) error {
-		cl, err := dialAdmin(c, s)
+		cl, err := dialAdmin(c, s, paths[0])
 		if err != nil {
 			return err
 		}
