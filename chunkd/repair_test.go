@@ -331,29 +331,12 @@ func TestLostLog(t *testing.T) {
 	for id := chunk.ID(1); id <= 8; id++ {
 		u.write(wire.Write{Chunk: id, Create: true, Sync: true}, data(5000, uint64(id)))
 	}
-	// The header of a frame in the middle goes bad, with the server down.
+	// The headers of two neighbouring frames go bad, with the server down: of one
+	// alone the next would tell what it was about.
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(dir, "segments-00000")
-	raw, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var frames []int64
-	for off := 0; off < len(raw); off += chunk.Block {
-		if string(raw[off:off+4]) == "VRVF" {
-			frames = append(frames, int64(off))
-		}
-	}
-	f, err := os.OpenFile(name, os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := f.WriteAt([]byte("no frame"), frames[len(frames)/2]); err != nil {
-		t.Fatal(err)
-	}
+	spoilFrames(t, dir)
 	s = start(t, m, dir)
 	eventually(t, "all copies are told as damaged", func() bool {
 		n := 0
@@ -366,4 +349,44 @@ func TestLostLog(t *testing.T) {
 		}
 		return n == 8 && s.Stats().Damaged > 0
 	})
+}
+
+// spoilFrames overwrites the headers of two frames in the middle of the container
+// that has most of them.
+func spoilFrames(t *testing.T, dir string) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "segments-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var most []int64
+	var file string
+	for _, name := range names {
+		raw, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var frames []int64
+		for off := 0; off < len(raw); off += chunk.Block {
+			if string(raw[off:off+4]) == "VRVF" {
+				frames = append(frames, int64(off))
+			}
+		}
+		if len(frames) > len(most) {
+			most, file = frames, name
+		}
+	}
+	if len(most) < 5 {
+		t.Fatalf("%d frames in the containers", len(most))
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for _, off := range most[len(most)/2-1 : len(most)/2+1] {
+		if _, err := f.WriteAt([]byte("no frame"), off); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
