@@ -79,7 +79,7 @@ func (s *Store) logState(id chunk.ID, fill func(*record, *entry) error) (*frame,
 	}
 	e.lsn = s.nextLSN()
 	s.log1(f, &e, nil)
-	s.pump(f.head)
+	s.want(f)
 	return f, nil
 }
 
@@ -126,6 +126,6 @@ func (s *Store) delete(id chunk.ID) (*frame, error) {
 		return s.delete(id)
 	}
 	s.log1(f, &entry{kind: kindDelete, chunk: id, lsn: s.nextLSN()}, nil)
-	s.pump(f.head)
+	s.want(f)
 	return f, nil
 }

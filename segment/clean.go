@@ -51,8 +51,16 @@ func (s *Store) clean() bool {
 	}
 	g.state = segFree
 	s.written = append(s.written, g)
+	if s.futile++; s.freeSegments() > s.mostFree || s.index.live < s.leastLive {
+		s.progress()
+	}
 	s.changed.Broadcast()
 	return true
+}
+
+// progress notes that cleaning is not in vain. mu is held.
+func (s *Store) progress() {
+	s.futile, s.mostFree, s.leastLive = 0, s.freeSegments(), s.index.live
 }
 
 // victim picks the sealed segment with the fewest live bytes, if it is all but dead or
@@ -79,12 +87,15 @@ func (s *Store) victim() *segment {
 			best = g
 		}
 	}
+	if s.index.live < s.leastLive {
+		s.progress()
+	}
 	need := s.freeSegments() < s.lowWater()
 	switch {
 	case best == nil:
 	case best.live < s.cheap():
 		return best
-	case need && best.live < s.payload()/20*19:
+	case need && best.live < s.payload()/20*19 && s.futile < len(s.segs):
 		return best
 	}
 	if need && s.freeSegments() <= dataFloor {
@@ -134,7 +145,40 @@ func (s *Store) empty(g *segment) error {
 	for g.pins > 0 {
 		s.wait()
 	}
-	return nil
+	return s.testify()
+}
+
+// testify makes sure that a frame outside of the victim says how far all heads are
+// durable now. Else recovery could count on frames of the victim to know that those
+// behind them are no torn tail. mu is held; it is given up to wait.
+func (s *Store) testify() error {
+	for {
+		if err := s.usable(); err != nil {
+			return err
+		}
+		for i := range s.heads {
+			h := &s.heads[(headClean+i)%heads]
+			if h.broken != nil || len(h.flight) >= maxFlight {
+				continue
+			}
+			if h.open == nil && (h.seg == nil || s.room(h.seg) < headerSize) {
+				continue
+			}
+			f := h.open
+			if f == nil {
+				f = s.newFrame(h, headerSize)
+				f.lsn = s.nextLSN()
+			}
+			s.close(h)
+			for !f.finished {
+				s.wait()
+			}
+			return f.err
+		}
+		if !s.roll(&s.heads[headClean], 0) {
+			s.wait()
+		}
+	}
 }
 
 // moveChunk moves what a chunk has in g. mu is held; it is given up.
@@ -257,7 +301,6 @@ func (s *Store) moveZero(g *segment, id chunk.ID, imp *Import, e extent) error {
 	}
 	m := entry{kind: kindZero, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: cur.off, len: cur.len}
 	s.logMoved(f, &m, imp, nil)
-	s.pump(f.head)
 	return nil
 }
 
@@ -287,7 +330,7 @@ func (s *Store) moveData(g *segment, id chunk.ID, imp *Import, p *source) error 
 			pos: pos + cur.pre(), pre: uint16(cur.pre()), post: uint16(cur.post())}
 		s.logMoved(f, &m, imp, p.sums[first:][:pieces])
 		s.stat.moved.Add(int(n))
-		s.copyIn(f, pos, p.buf[skip:][:n])
+		s.copyIn(f, pos, p.buf[skip:][:n], false)
 	}
 }
 
@@ -364,6 +407,7 @@ func (s *Store) moveState(g *segment, id chunk.ID) error {
 			if err := s.usable(); err != nil {
 				return err
 			}
+			s.want(s.frameOf(r))
 			s.wait()
 			continue
 		}
@@ -380,7 +424,6 @@ func (s *Store) moveState(g *segment, id chunk.ID) error {
 			e = entry{kind: kindDelete, chunk: id, lsn: e.lsn}
 		}
 		s.log1(f, &e, nil)
-		s.pump(f.head)
 		return nil
 	}
 }

@@ -40,6 +40,7 @@ type frame struct {
 	readers  int  // reads that copy out of buf
 	seal     bool // seal of a segment, no entries
 	loose    bool // seal of a retired segment: nobody waits for it, and it may fail
+	hurry    bool // somebody waits for it: it leaves as soon as it may
 	closed   bool // takes no more entries
 	launched bool // the engine has it, or is about to
 	written  bool // its I/O is done
@@ -164,10 +165,19 @@ func (s *Store) filled(f *frame) {
 
 // pump lets the open frame of h leave if there is a reason to. Natural group commit: a
 // frame leaves at once when little is in flight, else it waits and collects until a
-// frame before it is done. mu is held.
+// frame before it is done. What only the cleaner has filled waits until it is full. mu
+// is held.
 func (s *Store) pump(h *head) {
-	if f := h.open; f != nil && f.count > 0 && len(h.flight) < eagerSmall && h.broken == nil {
+	if f := h.open; f != nil && f.hurry && f.count > 0 && len(h.flight) < eagerSmall && h.broken == nil {
 		s.close(h)
+	}
+}
+
+// want tells that somebody waits for a frame. mu is held.
+func (s *Store) want(f *frame) {
+	if !f.closed {
+		f.hurry = true
+		s.pump(f.head)
 	}
 }
 
@@ -270,6 +280,7 @@ func (t Ticket) Wait() error {
 	if t.f.done == nil {
 		t.f.done = make(chan struct{})
 	}
+	s.want(t.f)
 	done := t.f.done
 	s.unlock()
 	if s.step != nil {
@@ -295,6 +306,7 @@ func (t Ticket) Then(fn func(error)) {
 	s.mu.Lock()
 	if !t.f.finished {
 		t.f.then = append(t.f.then, fn)
+		s.want(t.f)
 		s.unlock()
 		return
 	}

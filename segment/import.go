@@ -132,6 +132,7 @@ func (s *Store) settle() error {
 		want[i] = h.seq
 		if h.open != nil {
 			want[i]++
+			s.want(h.open)
 		}
 	}
 	for i := range s.heads {

@@ -105,7 +105,7 @@ func (s *Store) mergeExtents(id chunk.ID, run []extent) {
 	m := entry{kind: kindData, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: off, len: n, pos: pos}
 	s.logMoved(f, &m, nil, sums)
 	s.stat.merged.Add(len(run))
-	s.copyIn(f, pos, data)
+	s.copyIn(f, pos, data, true)
 }
 
 // unchanged tells whether the extents of a chunk in the range of run are those of run.

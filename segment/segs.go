@@ -186,6 +186,9 @@ func (s *Store) roll(h *head, least int) bool {
 		}
 	}
 	s.start(g, h)
+	if h.n != headClean {
+		s.progress()
+	}
 	g.reserve = s.freeSegments() < dataFloor
 	if s.atHand() < growAhead || s.freeSegments() < s.lowWater() {
 		s.wakeKeeper()

@@ -84,8 +84,11 @@ type Store struct {
 	stuck       bool                  // the cleaner found nothing that gives room
 	failed      error                 // the disk is given up
 	closing     bool
-	faults      int // failed writes
-	retired     int // segments that are never used again
+	faults      int   // failed writes
+	retired     int   // segments that are never used again
+	futile      int   // segments emptied since there was progress
+	mostFree    int   // free segments when there was
+	leastLive   int64 // live bytes when there was
 
 	ready  *frame   // to be handed to the engine by unlock
 	acked  []*frame // to be called back by unlock
@@ -370,6 +373,9 @@ func (s *Store) drain() error {
 		for len(h.flight) > 0 || h.open != nil {
 			if s.failed != nil && len(h.flight) == 0 {
 				break
+			}
+			if h.open != nil {
+				s.want(h.open)
 			}
 			s.wait()
 		}

@@ -124,7 +124,7 @@ func (s *Store) writeParts(p *part, fill func(*entry) error) (*frame, error) {
 			return last, err
 		}
 		s.log1(f, &e, p.sums[:pieces])
-		s.copyIn(f, pos, p.data[:n])
+		s.copyIn(f, pos, p.data[:n], true)
 		last = f
 		p.off, p.data, p.sums = p.off+n, p.data[n:], p.sums[pieces:]
 	}
@@ -132,19 +132,24 @@ func (s *Store) writeParts(p *part, fill func(*entry) error) (*frame, error) {
 }
 
 // copyIn copies payload into the place that was reserved for it and lets the frame
-// leave when it should. mu is held; it is given up for a large copy.
-func (s *Store) copyIn(f *frame, pos uint32, data []byte) {
-	if len(data) <= copyHeld {
+// leave, if somebody waits for it, when it should. mu is held; it is given up for a
+// large copy.
+func (s *Store) copyIn(f *frame, pos uint32, data []byte, wanted bool) {
+	large := len(data) > copyHeld
+	if large {
+		f.filling++
+	} else {
 		copy(f.buf[pos:], data)
-		s.pump(f.head)
-		return
 	}
-	f.filling++
-	s.pump(f.head)
-	s.unlock()
-	copy(f.buf[pos:], data)
-	s.mu.Lock()
-	s.filled(f)
+	if wanted {
+		s.want(f)
+	}
+	if large {
+		s.unlock()
+		copy(f.buf[pos:], data)
+		s.mu.Lock()
+		s.filled(f)
+	}
 }
 
 // writeZero logs zeros. mu is held.
@@ -168,7 +173,7 @@ func (s *Store) writeZero(w *Write) (*frame, error) {
 		e.writes = r.writes + 1
 	}
 	s.log1(f, &e, nil)
-	s.pump(f.head)
+	s.want(f)
 	return f, nil
 }
 
