@@ -2,6 +2,7 @@ package posix_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,6 +81,10 @@ func TestMountPointStates(t *testing.T) {
 		if f := strings.Fields(line); f[1] == m.Dir && (f[2] != "fuse.varve" || !strings.HasPrefix(f[0], "varve")) {
 			t.Errorf("mounted as %s", line)
 		}
+	}
+	bdi := fmt.Sprintf("/sys/class/bdi/0:%d/read_ahead_kb", unix.Minor(stat(t, m.Dir).Dev))
+	if kib, err := os.ReadFile(bdi); err == nil {
+		want(t, "read-ahead, KiB", strings.TrimSpace(string(kib)), "8192")
 	}
 	err = fuse.CheckMountpoint(m.Dir, fuse.DefaultOptions())
 	if err == nil || !strings.Contains(err.Error(), "busy") {

@@ -457,8 +457,10 @@ func testSameDirectory(t *testing.T, p pair) {
 // makeMoveRemove makes name in dir, and looks at every step from other.
 func makeMoveRemove(dir, other, name string) error {
 	path, there := filepath.Join(dir, name), filepath.Join(other, name)
-	if _, err := os.Lstat(there); !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("before it was made: %v", err)
+	for _, free := range []string{there, there + "-moved"} {
+		if _, err := os.Lstat(free); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("before it was made: %v", err)
+		}
 	}
 	if err := os.WriteFile(path, []byte(name), 0o644); err != nil {
 		return err
