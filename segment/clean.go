@@ -25,7 +25,7 @@ func (s *Store) clean() bool {
 	err := s.empty(g)
 	if err == nil {
 		s.unlock()
-		err = s.markFree(g)
+		err = s.markFree(g, !g.unsealed)
 		s.mu.Lock()
 		if err != nil && !g.retired {
 			g.retired = true

@@ -147,16 +147,33 @@ func (s *Store) grow() error {
 }
 
 // markFree makes a segment one that was emptied, durably: nothing it holds can count
-// any more. mu is not held.
-func (s *Store) markFree(g *segment) error {
+// any more. sealed says that it has a seal. One end is written after the other, so that
+// at any moment the other one tells what the segment is: its seal until the first block
+// is marked, its first frame until the last block is. mu is not held.
+func (s *Store) markFree(g *segment, sealed bool) error {
 	s.mu.Lock()
-	m := free{disk: s.diskID, seg: g.n, lsn: s.nextLSN()}
+	lsn := s.nextLSN()
+	for i := range s.heads {
+		if d := &s.heads[i].durable; d.seg == g.n { // from here on no frame says that g has it
+			d.seg, d.end = noSegment, 0
+		}
+	}
 	s.unlock()
+	if sealed {
+		return s.markEnds(g, lsn, 0, s.segSize-blockSize)
+	}
+	return s.markEnds(g, lsn, s.segSize-blockSize, 0)
+}
+
+// markEnds writes free marks to the given blocks of a segment, one after the other. mu
+// is not held.
+func (s *Store) markEnds(g *segment, lsn uint64, ends ...uint32) error {
 	b := engine.Alloc(blockSize)
 	defer engine.Free(b)
+	m := free{disk: s.diskID, seg: g.n, lsn: lsn}
 	m.put(b)
-	for _, off := range []int64{0, int64(s.segSize) - blockSize} {
-		if err := do(g.file, engine.WriteSync, b, g.base+off, s.step); err != nil {
+	for _, off := range ends {
+		if err := do(g.file, engine.WriteSync, b, g.base+int64(off), s.step); err != nil {
 			return err
 		}
 	}
@@ -231,5 +248,5 @@ func (s *Store) zeroFill(g *segment) error {
 	if err := do(g.file, engine.Sync, nil, 0, s.step); err != nil {
 		return err
 	}
-	return s.markFree(g)
+	return s.markFree(g, false)
 }

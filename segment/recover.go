@@ -26,7 +26,7 @@ import (
 type recovery struct {
 	s     *Store
 	found []*found
-	marks [heads]mark
+	marks [heads]claim
 	keep  [heads]uint64 // last frame that counts
 	final map[chunk.ID]verdict
 	lost  uint64 // frames that were durable and cannot be read
@@ -78,7 +78,7 @@ func (r *recovery) mark() error {
 	r.lookNext()
 	for _, fd := range r.found {
 		for i, m := range fd.durable {
-			if m.seq > r.marks[i].seq {
+			if m.newer(r.marks[i]) {
 				r.marks[i] = m
 			}
 		}
@@ -107,7 +107,7 @@ func (r *recovery) lookNext() {
 		fd.ahead(w, 0, nil, r.s.diskID)
 		w.free()
 		if len(fd.late) > 0 {
-			fd.blank, fd.fresh = false, false
+			fd.blank, fd.marked[0] = false, 0
 		}
 	}
 }
@@ -219,10 +219,27 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		case len(late) > 0 && late[0].seq <= d+1:
 			r.announceLost(fd, late[0].seq-last-1, late[0].names)
 			fd.frames = append(fd.frames, late...)
-		case len(fd.frames) > 0 && !fd.spoiled:
+		case len(fd.frames) > 0: // even if there was a seal: what it listed is not known
 			r.announceLost(fd, d-last, nil)
 		}
 	}
+	r.lookForMark(h)
+}
+
+// lookForMark looks whether the frame is there that the head's mark names. It lies where
+// the mark says, unless that segment was emptied or opened again since.
+func (r *recovery) lookForMark(h uint8) {
+	m := r.marks[h]
+	if m.seq == 0 || uint64(m.seg) >= uint64(len(r.found)) {
+		return
+	}
+	fd := r.found[m.seg]
+	first, last, incarnation := fd.numbers()
+	there := first > 0 && first <= m.seq && m.seq <= last
+	if there || fd.spoiled && first > 0 || m.lsn < max(fd.emptied, incarnation) || r.elsewhere(h, fd, m.seq) {
+		return
+	}
+	r.announceLost(fd, 1, nil)
 }
 
 // elsewhere tells whether another segment of a head has the frame that follows those
@@ -387,11 +404,11 @@ func (r *recovery) repair() error {
 			err = r.reopen(fd, newest[fd.frames[0].head] == fd)
 		case fd.blank:
 			g.state = segBlank
-		case fd.fresh:
+		case fd.emptied > 0 && fd.marked[0] == fd.marked[1]:
 			g.state = segFree
 		default:
 			g.state = segFree
-			err = r.s.markFree(g)
+			err = r.markAgain(fd)
 		}
 		if err != nil {
 			return err
@@ -400,12 +417,27 @@ func (r *recovery) repair() error {
 	for i := range r.s.heads {
 		h := &r.s.heads[i]
 		h.seq = max(r.keep[i], r.marks[i].seq)
-		h.durable = mark{seq: h.seq, seg: r.marks[i].seg, end: r.marks[i].end}
-		if h.seg != nil {
-			h.durable.seg, h.durable.end = h.seg.n, h.seg.end
+		h.durable = mark{seq: h.seq, seg: noSegment}
+		for _, g := range r.s.segs {
+			if g.frames > 0 && g.head == h.n && g.last == h.seq {
+				h.durable.seg, h.durable.end = g.n, g.end
+			}
 		}
 	}
 	return nil
+}
+
+// markAgain makes a segment with nothing left a free one. What a crash has interrupted
+// is only completed: the end that has a mark is not touched.
+func (r *recovery) markAgain(fd *found) error {
+	first, last := uint32(0), r.s.segSize-blockSize
+	switch {
+	case fd.marked[0] > fd.marked[1]:
+		return r.s.markEnds(fd.g, fd.marked[0], last)
+	case fd.marked[1] > 0:
+		return r.s.markEnds(fd.g, fd.marked[1], first)
+	}
+	return r.s.markFree(fd.g, false)
 }
 
 func (fd *found) last() *foundFrame { return fd.frames[len(fd.frames)-1] }

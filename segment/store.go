@@ -164,6 +164,7 @@ func Open(cfg Config) (*Store, error) {
 	s.index = newIndex(s.touched)
 	for i := range s.heads {
 		s.heads[i].n = uint8(i)
+		s.heads[i].durable.seg = noSegment
 	}
 	var err error
 	if s.superFile, s.super, err = openSuper(&cfg); err != nil {

@@ -17,22 +17,32 @@ type foundFrame struct {
 type found struct {
 	g       *segment
 	blank   bool          // nothing was ever written to it
-	emptied uint64        // LSN of its free mark, 0: none
-	fresh   bool          // both free marks are in place
+	marked  [2]uint64     // LSNs of the free marks in its first and its last block, 0: none
+	emptied uint64        // the LSN that counts
 	sealed  *trailer      // it has a valid seal
 	spoiled bool          // its last block is neither blank nor valid
 	frames  []*foundFrame // of a segment without a valid seal
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
 	rivals  []*found      // segments opened later that have frames of the same numbers
-	durable [heads]mark   // how far its frames know the heads to be durable
+	durable [heads]claim  // how far its frames know the heads to be durable
 }
+
+// claim is what a frame says of a head: that it was durable up to a mark when the frame
+// with this LSN was written.
+type claim struct {
+	mark
+	lsn uint64
+}
+
+// newer says whether c tells more than o.
+func (c claim) newer(o claim) bool { return c.seq > o.seq || c.seq == o.seq && c.lsn > o.lsn }
 
 // witness takes in what a frame knows of the heads.
 func (fd *found) witness(f *foundFrame) {
 	for i, m := range f.durable {
-		if m.seq > fd.durable[i].seq {
-			fd.durable[i] = m
+		if c := (claim{m, f.lsn}); m.seq > 0 && c.newer(fd.durable[i]) {
+			fd.durable[i] = c
 		}
 	}
 }
@@ -118,8 +128,7 @@ func look(g *segment, size uint32, disk uint64) *found {
 			if fd.sealed != nil && fd.sealed.incarnation > m.lsn {
 				return fd // the write of the first header was lost
 			}
-			fd.fresh = fd.sealed == nil && fd.emptied == m.lsn
-			fd.emptied, fd.sealed = m.lsn, nil
+			fd.marked[0], fd.emptied, fd.sealed = m.lsn, max(fd.emptied, m.lsn), nil
 			return fd
 		}
 		if blank(b) && fd.sealed == nil && fd.emptied == 0 && !fd.spoiled {
@@ -145,7 +154,7 @@ func (fd *found) lookEnd(w *window, disk uint64) {
 		return
 	}
 	if m, err := decodeFree(b); err == nil && m.disk == disk && m.seg == fd.g.n {
-		fd.emptied = m.lsn
+		fd.marked[1], fd.emptied = m.lsn, m.lsn
 		return
 	}
 	t, err := decodeTrailer(b, w.size)
