@@ -276,6 +276,7 @@ func (c *Client) alone(n *node) {
 // quiesce writes and commits everything, for Close.
 func (c *Client) quiesce(ctx context.Context) error {
 	var first error
+	failed := c.met.lost.Get()
 	for {
 		c.taskMu.Lock()
 		var n *node
@@ -290,11 +291,10 @@ func (c *Client) quiesce(ctx context.Context) error {
 		n.mu.Lock()
 		err := n.flush(ctx)
 		n.data.closed = 0
-		d := n.data
-		n.mu.Unlock()
-		if err == nil {
-			err = d.err
+		if err == nil && c.met.lost.Get() != failed {
+			err = n.data.err // what failed before was for Sync and Flush to tell
 		}
+		n.mu.Unlock()
 		if err != nil && first == nil {
 			first = err
 		}

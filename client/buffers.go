@@ -4,11 +4,17 @@ import (
 	"context"
 	"math/bits"
 	"sync"
+
+	"github.com/varvefs/varve/status"
 )
 
 // blockSize is the most that one write to a chunkserver carries, in bytes.
 // Extents never cross a multiple of it.
 const blockSize = 1 << 20
+
+// fullEnough is the size from which on an extent that has reached the end of its
+// block is sent without waiting for what may still come before it, in bytes.
+const fullEnough = 64 << 10
 
 // Buffers come in classes of 4 KiB, 16 KiB, ... 1 MiB.
 const (
@@ -60,7 +66,8 @@ func (b *buffer) release() {
 // a limit to the byte: who passes may exceed it by what he writes.
 type budget struct {
 	limit    int64
-	pressure chan struct{} // one element: somebody wants memory
+	pressure chan struct{}   // one element: somebody wants memory
+	over     <-chan struct{} // closed with the client; may be nil
 
 	mu   sync.Mutex
 	used int64
@@ -117,6 +124,8 @@ func (b *budget) wait(ctx context.Context) error {
 		case <-free:
 		case <-ctx.Done():
 			return ctxError(ctx)
+		case <-b.over:
+			return status.Errorf(status.Closed, "the client is closed")
 		}
 	}
 }

@@ -184,12 +184,14 @@ func (w *leased) getLease() {
 		}
 		switch status.CodeOf(err) {
 		case status.OK:
-			if len(reply.Chunks) != 1 || reply.Chunks[0].Index != w.index || len(reply.Chunks[0].Replicas) == 0 {
-				w.fail(status.Errorf(status.IO, "inode %d: lease without a usable location", n.ino))
+			if len(reply.Chunks) == 1 && reply.Chunks[0].Index == w.index && len(reply.Chunks[0].Replicas) > 0 {
+				w.lease(reply.Chunks[0])
 				return
 			}
-			w.lease(reply.Chunks[0])
-			return
+			if n.c.now()-began > int64(noServersFor) {
+				w.fail(status.Errorf(status.NoServers, "inode %d chunk %d: lease without a usable location", n.ino, w.index))
+				return
+			}
 		case status.Closed:
 			if n.c.ctx.Err() != nil {
 				return
@@ -211,6 +213,7 @@ func (w *leased) getLease() {
 				w.fail(err)
 				return
 			}
+			n.c.log.Info("waiting for a write lease", "inode", uint64(n.ino), "chunk", w.index, "err", err)
 		default:
 			w.fail(err)
 			return

@@ -61,6 +61,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		batches: make(chan struct{}, batches), tasks: make(map[*node]struct{}), released: make(map[inode.Ino]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.budget.over = c.ctx.Done()
 	c.table = newTable(c, cfg.Inodes)
 	c.servers = &servers{c: c, m: make(map[string]*server)}
 	if cfg.Notify != nil {

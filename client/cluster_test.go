@@ -67,7 +67,8 @@ func testLog(who string) *slog.Logger {
 type cluster struct {
 	t       testing.TB
 	dir     string
-	client  string // addresses
+	lease   time.Duration // of sessions
+	client  string        // addresses
 	server  string
 	master  *master.Master
 	chunkds []*testChunkd
@@ -100,7 +101,7 @@ func freeAddr(t testing.TB) string {
 // is a process.
 func startCluster(t testing.TB, n int, killable bool) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), client: freeAddr(t), server: freeAddr(t)}
+	c := &cluster{t: t, dir: t.TempDir(), lease: 4 * time.Second, client: freeAddr(t), server: freeAddr(t)}
 	t.Cleanup(c.stop)
 	c.startMaster()
 	for i := range n {
@@ -145,7 +146,7 @@ func (c *cluster) startMaster() {
 	eventually(c.t, "the master starts", func() bool {
 		c.master, err = master.Start(master.Config{
 			Dir: filepath.Join(c.dir, "master"), Key: testKey, ClientAddr: c.client, ServerAddr: c.server, Name: "m1",
-			SessionLease: 4 * time.Second, RepairDelay: 2 * time.Second, Beat: 100 * time.Millisecond, Log: testLog("master"),
+			SessionLease: c.lease, SessionKeep: 10 * time.Minute, RepairDelay: 2 * time.Second, Beat: 100 * time.Millisecond, Log: testLog("master"),
 		})
 		return err == nil || !strings.Contains(err.Error(), "in use")
 	})
@@ -308,4 +309,71 @@ func attr(t testing.TB, c *Client, ino inode.Ino) inode.Attr {
 		t.Fatalf("getattr %d: %v", ino, err)
 	}
 	return node.Attr
+}
+
+// proxy stands between a client and the master, so that they can be parted.
+type proxy struct {
+	ln net.Listener
+	to string
+
+	mu    sync.Mutex
+	cut   bool
+	conns map[net.Conn]struct{}
+}
+
+func startProxy(t testing.TB, to string) *proxy {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{ln: ln, to: to, conns: map[net.Conn]struct{}{}}
+	t.Cleanup(func() { ln.Close(); p.part(true) })
+	go func() {
+		for {
+			in, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go p.serve(in)
+		}
+	}()
+	return p
+}
+
+func (p *proxy) serve(in net.Conn) {
+	out, err := net.Dial("tcp", p.to)
+	if err != nil {
+		in.Close()
+		return
+	}
+	p.mu.Lock()
+	if p.cut {
+		p.mu.Unlock()
+		in.Close()
+		out.Close()
+		return
+	}
+	p.conns[in], p.conns[out] = struct{}{}, struct{}{}
+	p.mu.Unlock()
+	go func() { io.Copy(out, in); out.Close() }()
+	io.Copy(in, out)
+	in.Close()
+}
+
+// part cuts all connections and, with stay, lets no new one through.
+func (p *proxy) part(stay bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = stay
+	for c := range p.conns {
+		c.Close()
+		delete(p.conns, c)
+	}
+}
+
+func (p *proxy) heal() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = false
 }

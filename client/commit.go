@@ -148,7 +148,7 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 	for _, e := range f.Ended {
 		d.ended(e, err == nil)
 	}
-	if f.DropW {
+	if f.DropW && n.holdsW() { // else it went with a connection meanwhile
 		n.rights = n.rights&^inode.W | inode.R
 	}
 	switch {
@@ -178,7 +178,7 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 		}
 	}
 	a := &reply.Attrs[i]
-	d.baseSize, d.baseTime = a.Size, a.Mtime
+	d.baseSize, d.baseTime, d.exposed = a.Size, a.Mtime, n.attr.Size > a.Size
 	d.committing = false // the master's view is the newer one, but for what has changed since
 	n.learn(a)
 	return nil

@@ -20,12 +20,13 @@ type fileData struct {
 	ahead  uint32                   // index of the last chunk leased ahead
 
 	// What the master does not know yet.
-	changed  bool  // size or mtime
-	grown    bool  // a file without it would lack bytes: fdatasync must tell
-	kill     bool  // suid, sgid and capabilities are to be cleared
-	since    int64 // monotonic time of the first such change
-	baseSize uint64
+	changed  bool   // size or mtime
+	grown    bool   // a file without it would lack bytes: fdatasync must tell
+	kill     bool   // suid, sgid and capabilities are to be cleared
+	since    int64  // monotonic time of the first such change
+	baseSize uint64 // what the master knows
 	baseTime int64
+	exposed  bool // bytes behind baseSize are durable and no longer kept here
 
 	committing bool  // a Commit or a truncation is in work; leases and size are left alone
 	sealed     bool  // that Commit gives W back
@@ -101,9 +102,10 @@ func (d *fileData) pending() bool {
 }
 
 // lease takes over the location that the master gave for a lease: a new one, or
-// the one that is held already with a new token.
+// the one that is held already, with a new token and perhaps with its copies
+// raised (Min is Version then; under a new lease Min is below it).
 func (w *leased) lease(loc wire.ChunkLoc) {
-	same := w.loc.Chunk == loc.Chunk && w.loc.Version == loc.Version && w.fresh == (loc.Version == 1)
+	same := w.loc.Chunk == loc.Chunk && (w.loc.Version == loc.Version || loc.Min == loc.Version)
 	if !same {
 		w.touched, w.landed, w.trimmed, w.torn = false, false, false, false
 		w.fresh = loc.Version == 1

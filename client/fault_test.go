@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -225,7 +226,7 @@ func TestNotifierIsTold(t *testing.T) {
 }
 
 // A request that the kernel holds pages for may wait for a right that the other
-// mount has; the recall must not wait for the kernel then.
+// mount gets. The Notifier gives up on such a request, and then both go on.
 func TestKernelMayBlock(t *testing.T) {
 	cl := startCluster(t, 1, false)
 	k := &slowKernel{block: make(chan struct{})}
@@ -236,22 +237,22 @@ func TestKernelMayBlock(t *testing.T) {
 	g := open(t, b, "x")
 	defer g.Close()
 	read(t, f, 0, 10)
-	wrote := make(chan error, 1)
-	go func() { _, err := g.WriteAt(bg, []byte("1"), 0, WriteFlags{}); wrote <- err }()
+	theirs, ours := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := g.WriteAt(bg, []byte("1"), 0, WriteFlags{}); theirs <- err }()
 	eventually(t, "the kernel is told", func() bool { return k.data.Load() > 0 })
 	select {
-	case err := <-wrote:
+	case err := <-theirs:
 		t.Fatalf("the recall did not wait for the kernel: %v", err)
 	case <-time.After(20 * time.Millisecond):
 	}
 	// Now a request on the same inode comes, which the kernel's pages wait for.
-	if _, err := f.WriteAt(bg, []byte("2"), 1, WriteFlags{}); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-wrote; err != nil {
-		t.Fatal(err)
-	}
+	go func() { _, err := f.WriteAt(bg, []byte("2"), 1, WriteFlags{}); ours <- err }()
 	close(k.block)
+	for _, done := range []chan error{theirs, ours} {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
 	if got := read(t, g, 0, 10); string(got) != "12" {
 		t.Fatalf("%q", got)
 	}
@@ -283,4 +284,123 @@ func stacks() int {
 	buf := make([]byte, 4<<20)
 	n := runtime.Stack(buf, true)
 	return strings.Count(string(buf[:n]), "varve/client.(*Client)") + strings.Count(string(buf[:n]), "varve/client.(*session)")
+}
+
+// A client that is cut off from the master loses its rights after a while.
+// What it has not yet written is written all the same, unless somebody else has
+// changed the file in between: then it is told.
+func TestCutOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a session's lease to run out; not with -short")
+	}
+	cl := startCluster(t, 2, false)
+	p := startProxy(t, cl.client)
+	a := cl.connect(func(c *Config) { c.Masters = []string{p.ln.Addr().String()}; c.MaxDirty = time.Hour })
+	b := cl.connect(nil)
+	data := pattern(10000, 1)
+	mine, theirs := create(t, a, "mine"), create(t, a, "theirs")
+	for _, f := range []*File{mine, theirs} {
+		write(t, f, data[:5000], 0)
+		if err := f.Sync(bg, false); err != nil {
+			t.Fatal(err)
+		}
+		write(t, f, data[5000:], 5000)
+	}
+	n, err := a.Lookup(bg, a.Root(), "mine")
+	if err != nil || n.AttrTTL <= 0 || n.AttrTTL > cl.lease {
+		t.Fatalf("%+v, %v", n, err)
+	}
+	p.part(true)
+	g := open(t, b, "theirs") // waits until the cut-off client's lease is over
+	defer g.Close()
+	write(t, g, []byte("changed"), 0)
+	if err := g.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	if a.ses.alive() {
+		t.Error("a client that cannot reach the master still relies on its rights")
+	}
+	p.heal()
+	if err := mine.Sync(bg, false); err != nil {
+		t.Errorf("nobody has touched this file: %v", err)
+	}
+	if err := theirs.Sync(bg, false); !errors.Is(err, status.IO) {
+		t.Errorf("a lost write is not told: %v", err)
+	}
+	if err := theirs.Sync(bg, false); err != nil {
+		t.Errorf("a lost write is told twice: %v", err)
+	}
+	h := open(t, b, "mine")
+	defer h.Close()
+	if got := read(t, h, 0, 20000); !bytes.Equal(got, data) {
+		t.Error("bytes differ after the master was out of reach")
+	}
+	if got := read(t, theirs, 0, 7); string(got) != "changed" {
+		t.Errorf("%q", got)
+	}
+	mine.Close()
+	theirs.Close()
+}
+
+// Short losses of the connection go unnoticed.
+func TestConnectionIsLost(t *testing.T) {
+	cl := startCluster(t, 2, false)
+	p := startProxy(t, cl.client)
+	a := cl.connect(func(c *Config) { c.Masters = []string{p.ln.Addr().String()} })
+	d := mkdir(t, a, a.Root(), "d")
+	stop := make(chan struct{})
+	cutter := make(chan struct{})
+	go func() {
+		defer close(cutter)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(20 * time.Millisecond):
+				p.part(false)
+			}
+		}
+	}()
+	const files = 150
+	for i := range files {
+		_, f, err := a.Create(bg, wire.Make{Parent: d, Name: fmt.Sprint(i), Mode: 0o644}, syscall.O_RDWR|syscall.O_EXCL)
+		if err != nil {
+			t.Fatalf("file %d: %v", i, err) // Exists: a request was carried out twice
+		}
+		write(t, f, []byte(fmt.Sprint(i)), 0)
+		if i%3 == 0 {
+			if err := f.Sync(bg, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.Close()
+		if i%5 == 0 {
+			if err := a.Remove(bg, d, fmt.Sprint(i), false); err != nil {
+				t.Fatalf("remove %d: %v", i, err)
+			}
+		}
+	}
+	close(stop)
+	<-cutter
+	b := cl.connect(nil)
+	if got := len(list(t, b, d)); got != files*4/5 {
+		t.Fatalf("%d names, want %d", got, files*4/5)
+	}
+	for i := range files {
+		if i%5 == 0 {
+			continue
+		}
+		n, err := b.Lookup(bg, d, fmt.Sprint(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := b.OpenFile(bg, n.Attr.Ino, syscall.O_RDONLY)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, f, 0, 10); string(got) != fmt.Sprint(i) {
+			t.Fatalf("file %d (inode %d) holds %q", i, n.Attr.Ino, got)
+		}
+		f.Close()
+	}
 }

@@ -181,7 +181,7 @@ func (n *node) write(off int64, p []byte) {
 		for m > 0 {
 			k := min(m, blockSize-in%blockSize)
 			e := w.dirty.put(n.c.budget, in, p[:k], d.stamp, now)
-			if e.end()%blockSize == 0 && e.n >= fanOutMax && !e.ready {
+			if e.end()%blockSize == 0 && e.n >= fullEnough && !e.ready {
 				e.ready = true
 				w.kick()
 			}

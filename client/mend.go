@@ -196,12 +196,12 @@ func (n *node) remarry() {
 		n.c.sleep(n.c.ctx, backoffMin)
 		n.mu.Lock()
 	case reply.Attr.Size != d.baseSize || reply.Attr.Mtime != d.baseTime:
-		for _, w := range d.chunks {
-			if !w.idle() {
-				w.fail(status.Errorf(status.IO, "inode %d was changed by another mount while this one was cut off", n.ino))
-			}
-		}
-		d.widowed, d.changed, d.grown, d.kill = false, false, false, false
+		d.forfeit("it was changed by another mount while this one was cut off")
+		n.known = true
+		n.attr = reply.Attr
+	case d.exposed:
+		// The master cuts what a lost writer has put behind the end that it knows.
+		d.forfeit("the master took this mount for dead before it knew of the new size")
 		n.known = true
 		n.attr = reply.Attr
 	default:
@@ -209,6 +209,18 @@ func (n *node) remarry() {
 		n.c.log.Info("unwritten data is written after all", "inode", uint64(n.ino))
 	}
 	n.cond.Broadcast()
+}
+
+// forfeit gives up all that the master does not know of a file. n.mu is held.
+func (d *fileData) forfeit(why string) {
+	err := status.Errorf(status.IO, "inode %d: %s", d.n.ino, why)
+	d.err, d.errs = err, d.errs+1
+	for _, w := range d.chunks {
+		if !w.idle() {
+			w.fail(err)
+		}
+	}
+	d.widowed, d.changed, d.grown, d.kill, d.exposed = false, false, false, false, false
 }
 
 // harden makes what the replicas of the nodes' chunks have accepted durable. It

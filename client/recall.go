@@ -9,9 +9,22 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// serve takes the master's calls, on the read goroutine. A recalled right is
-// unusable from here on; what must be done before the answer is done elsewhere.
-func (c *Client) serve(conn *link.Conn, r *link.Request) {
+// recallDesk takes the calls of a master on one connection.
+type recallDesk struct {
+	c     *Client
+	ended chan struct{} // closed behind the last frame
+}
+
+// Opened does nothing: the session begins with SessionOpen.
+func (d *recallDesk) Opened(*link.Conn) {}
+
+// Closed notes that nothing comes any more.
+func (d *recallDesk) Closed(*link.Conn, error) { close(d.ended) }
+
+// Serve takes a call, on the read goroutine. A recalled right is unusable from
+// here on; what must be done before the answer is done elsewhere.
+func (d *recallDesk) Serve(_ *link.Conn, r *link.Request) {
+	c := d.c
 	var m wire.Recall
 	if r.Kind != wire.KindRecall {
 		r.Fail(status.Errorf(status.Unsupported, "a mount serves recalls only, not kind %#x", uint16(r.Kind)))

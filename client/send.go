@@ -170,6 +170,9 @@ func (w *leased) prune() {
 	keep := w.sent[:0]
 	for _, e := range w.sent {
 		if e.durable && e.waiting == 0 {
+			if !e.zero && uint64(w.index)*chunk.Size+uint64(e.end()) > w.d.baseSize {
+				w.d.exposed = true
+			}
 			w.heavy -= int64(len(e.data))
 			e.release()
 			continue

@@ -30,6 +30,7 @@ type session struct {
 	epoch atomic.Uint64
 	root  atomic.Uint64
 	id    atomic.Uint64
+	tries atomic.Uint64 // SessionOpens sent
 
 	mu         sync.Mutex
 	closed     bool
@@ -88,6 +89,7 @@ func (s *session) run(conn *link.Conn) {
 	for {
 		s.ping(conn)
 		s.detach(conn)
+		part(conn)
 		wait := backoffMin
 		for {
 			if s.c.ctx.Err() != nil {
@@ -120,6 +122,14 @@ func (s *session) detach(conn *link.Conn) {
 	if s.conn == conn {
 		s.conn = nil
 	}
+}
+
+// part closes a connection to a master and waits until its last frame was dealt
+// with. What is said to the next master about rights must not be changed by a
+// grant that was still on its way.
+func part(conn *link.Conn) {
+	conn.Close()
+	<-conn.Value().(*recallDesk).ended
 }
 
 // ping renews the lease until the connection dies.
@@ -172,12 +182,14 @@ func (s *session) connect(ctx context.Context) (*link.Conn, error) {
 func (s *session) connectTo(ctx context.Context, addr string) (*link.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	conn, err := link.Dial(ctx, "tcp", addr, s.c.linkConfig(wire.RoleMaster), link.HandlerFunc(s.c.serve))
+	desk := &recallDesk{c: s.c, ended: make(chan struct{})}
+	conn, err := link.Dial(ctx, "tcp", addr, s.c.linkConfig(wire.RoleMaster), desk)
 	if err != nil {
 		return nil, err
 	}
+	conn.SetValue(desk)
 	open := &wire.SessionOpen{
-		Session: s.id.Load(), Host: s.c.cfg.Host, Mount: s.c.cfg.Mount,
+		Session: s.id.Load(), Try: s.tries.Add(1), Host: s.c.cfg.Host, Mount: s.c.cfg.Mount,
 		Path: s.c.cfg.Path, ReadOnly: s.c.cfg.ReadOnly, Held: s.c.held(),
 	}
 	sent := s.c.now()
@@ -198,7 +210,7 @@ func (s *session) connectTo(ctx context.Context, addr string) (*link.Conn, error
 		err = <-done
 	}
 	if err != nil {
-		conn.Close()
+		part(conn)
 		return nil, err
 	}
 	s.resend(conn)
@@ -232,6 +244,9 @@ func (s *session) resend(conn *link.Conn) {
 				k.conn, k.sent = conn, true
 				again = append(again, k)
 			}
+		}
+		if s.closed {
+			conn.Close()
 		}
 		if len(again) == 0 || conn.Err() != nil {
 			s.conn = conn

@@ -107,7 +107,7 @@ func (n *node) wasSet(k *call, set *wire.SetAttr, reply *wire.AttrReply, out *No
 		n.attr.Size = set.Size
 		n.attr.Mtime = reply.Attr.Mtime
 		d.changed, d.grown = false, false
-		d.baseSize, d.baseTime = reply.Attr.Size, reply.Attr.Mtime
+		d.baseSize, d.baseTime, d.exposed = reply.Attr.Size, reply.Attr.Mtime, false
 	} else if set.Valid&(wire.SetMtime|wire.SetMtimeNow) != 0 {
 		n.attr.Mtime = reply.Attr.Mtime
 		d.baseTime = reply.Attr.Mtime

@@ -19,7 +19,7 @@ const raiseLimit = 5 * time.Second
 func (l *loop) leaseFail(q *request, m *wire.LeaseFail) {
 	info, ok := l.st.Chunk(m.Chunk)
 	switch {
-	case !ok || info.Ino != m.Ino || info.Lease != q.s.id || l.rights.held(m.Ino, q.s)&inode.W == 0:
+	case !ok || info.Ino != m.Ino || info.Lease != q.s.id || l.chunks.lost[m.Chunk] != nil || l.rights.held(m.Ino, q.s)&inode.W == 0:
 		l.refuse(q, status.Errorf(status.NoLease, "chunk %v", m.Chunk))
 		return
 	case info.Version != m.Version:

@@ -88,6 +88,11 @@ func (l *loop) leasable(c *change, m *wire.Lease) (have leased, err error) {
 	l.st.FileChunks(m.Ino, m.First, m.Count, func(k state.ChunkSlot) bool {
 		have.all++
 		switch {
+		case k.Lease == c.s.id && l.chunks.lost[k.ID] != nil:
+			// Granted by a reply that the mount never saw, and then taken for the
+			// lease of a dead writer: it ends first.
+			l.reconcileThen(k.ID, func() { l.step(c) })
+			err = errParked
 		case k.Lease == c.s.id:
 			have.mine++
 			err = l.renewable(c, &k)
@@ -162,7 +167,7 @@ func (l *loop) leaseSet(id chunk.ID) (list []chunk.Server) {
 func (l *loop) granted(s *session, ino inode.Ino, first, count uint32, place *placed) []wire.ChunkLoc {
 	var locs []wire.ChunkLoc
 	l.st.FileChunks(ino, first, count, func(k state.ChunkSlot) bool {
-		if k.Lease != s.id {
+		if k.Lease != s.id || l.chunks.lost[k.ID] != nil {
 			return true
 		}
 		set := l.leaseSet(k.ID)

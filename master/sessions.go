@@ -47,6 +47,7 @@ type session struct {
 	seen    time.Time // last word of the mount
 	ops     uint64
 	pending map[uint64]*change // changing requests under way, by Seq
+	try     uint64             // of the last SessionOpen
 
 	rights  rightsList
 	recalls map[inode.Ino][]*recall // not answered yet
@@ -118,6 +119,11 @@ func (l *loop) sessionTakeUp(q *request, m *wire.SessionOpen, root inode.Ino, er
 		l.refuse(q, status.Errorf(status.Stale, "session %d has ended", m.Session))
 		return
 	}
+	if m.Try < s.try {
+		l.refuse(q, status.Errorf(status.Again, "session %d was taken up by a later request", m.Session))
+		return
+	}
+	s.try = m.Try
 	if s.root == 0 {
 		if err != nil {
 			l.refuse(q, err)

@@ -6,9 +6,12 @@ import (
 )
 
 // SessionOpen begins or takes up a mount's session. After a lost connection the
-// mount sends its number and all that must outlive the connection.
+// mount sends its number and all that must outlive the connection. What it says
+// is true at the moment of sending: one that was overtaken by a later one of the
+// same session (a greater Try) is refused with Again.
 type SessionOpen struct {
 	Session  uint64 // 0: a new one
+	Try      uint64 // grows with every SessionOpen of the mount
 	Host     string // for status
 	Mount    string // mount point, for status
 	Path     string // directory of the file system that is the mount's root
@@ -27,6 +30,7 @@ type Held struct {
 func (*SessionOpen) Kind() Kind { return KindSessionOpen }
 func (m *SessionOpen) Fields(c *codec.Codec) {
 	c.U64(&m.Session)
+	c.U64(&m.Try)
 	c.Str(&m.Host, maxText)
 	c.Str(&m.Mount, maxText)
 	c.Str(&m.Path, maxText)
