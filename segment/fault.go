@@ -64,7 +64,7 @@ func (s *Store) retire(h *head) {
 	for _, f := range again {
 		if f.seal { // it cannot be written elsewhere, and recovery can do without
 			h.flight = slices.Delete(h.flight, slices.Index(h.flight, f), slices.Index(h.flight, f)+1)
-			g.pending, g.unsealed = 0, true
+			g.pending, g.unsealed, g.held = 0, true, nil
 			s.finish(f, nil)
 			continue
 		}
