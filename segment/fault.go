@@ -54,7 +54,7 @@ func (s *Store) retire(h *head) {
 		}
 		again = append(again, f)
 	}
-	g.retired = true
+	g.retired, g.held = true, nil
 	s.retired++
 	young := h.seg // the head may have gone on to another segment already
 	if young == g {
@@ -64,7 +64,7 @@ func (s *Store) retire(h *head) {
 	for _, f := range again {
 		if f.seal { // it cannot be written elsewhere, and recovery can do without
 			h.flight = slices.Delete(h.flight, slices.Index(h.flight, f), slices.Index(h.flight, f)+1)
-			g.pending, g.unsealed, g.held = 0, true, nil
+			g.pending, g.unsealed = 0, true
 			s.finish(f, nil)
 			continue
 		}
@@ -124,7 +124,7 @@ func (s *Store) relocate(f *frame, g *segment) {
 		panic(fmt.Sprintf("BUG: own frame: %v", err))
 	}
 	old.landed(f)
-	f.seg, f.off = g, g.end
+	f.seg, f.off, f.launched = g, g.end, false
 	g.flight = append(g.flight, f)
 	hd.seg, hd.off, hd.incarnation, hd.previous, hd.time = g.n, g.end, g.incarnation, g.previous, time.Now().UnixNano()
 	f.sum = hd.put(f.buf)

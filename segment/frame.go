@@ -136,10 +136,17 @@ func (s *Store) close(h *head) {
 	}
 }
 
-// launch queues a frame for the engine. mu is held; unlock hands it over.
+// launch queues a frame for the engine; unlock hands it over. Nothing else is written
+// to a segment before its first frame is durable: so that what is found behind a first
+// block that is torn is never from a life of the segment that did not begin. mu is held.
 func (s *Store) launch(f *frame) {
+	g := f.seg
+	if len(g.flight) > 0 && g.flight[0].off == 0 && g.flight[0] != f {
+		g.held = append(g.held, f)
+		return
+	}
 	f.written, f.bad = false, false
-	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: f.seg.base + int64(f.off), Done: f.completed}
+	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: g.base + int64(f.off), Done: f.completed}
 	f.ops[0] = &f.op
 	f.launched = true
 	f.next = s.ready

@@ -53,7 +53,7 @@ type segment struct {
 	set         map[chunk.ID]struct{} // chunks that it has entries of; nil when sealed
 	chunks      []chunk.ID            // the same, sorted; nil when open
 	flight      []*frame              // its frames that are not durable, in order
-	held        *frame                // its seal, if that must wait for the first frame
+	held        []*frame              // frames, and its seal, that wait for its first frame
 }
 
 // note takes the finished header of the next frame into the books.
@@ -78,9 +78,12 @@ func (g *segment) landed(f *frame) {
 	if i := slices.Index(g.flight, f); i >= 0 {
 		g.flight = slices.Delete(g.flight, i, i+1)
 	}
-	if seal := g.held; seal != nil && f.off == 0 {
+	if f.off == 0 {
+		held := g.held
 		g.held = nil
-		f.store.launch(seal)
+		for _, h := range held {
+			f.store.launch(h)
+		}
 	}
 }
 
@@ -143,16 +146,10 @@ func (g *segment) close() {
 	g.state, g.set, g.body = segSealed, nil, nil
 }
 
-// seal ends an open segment: its seal goes out behind its last frame, but not before its
-// first one is durable. A crash that tears both would leave neither end to tell what is
-// in between, which may be frames of an earlier life. mu is held.
+// seal ends an open segment: its seal goes out behind its last frame. mu is held.
 func (s *Store) seal(g *segment, next uint32) {
 	f := s.sealFrame(g, next)
 	f.head.flight = append(f.head.flight, f)
-	if len(g.flight) > 0 && g.flight[0].off == 0 {
-		g.held = f
-		return
-	}
 	s.launch(f)
 }
 
