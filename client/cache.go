@@ -61,6 +61,13 @@ func newCache(limit int64) *cache {
 	return &cache{limit: limit, files: make(map[*fileData]map[uint64]*block)}
 }
 
+// size is the memory in use, in bytes.
+func (c *cache) size() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes
+}
+
 // get returns a block for one use. With size > 0 it is made if need be: made
 // then tells the caller to load it. The caller holds the node's mu.
 func (c *cache) get(d *fileData, index uint64, size int64) (b *block, made bool) {

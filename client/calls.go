@@ -61,6 +61,7 @@ func (s *session) do(ctx context.Context, req, reply wire.Message, install func(
 		ctx, cancel = context.WithTimeout(ctx, t)
 		defer cancel()
 	}
+	defer func(began int64) { s.c.met.calls.Update(float64(s.c.now()-began) / 1e9) }(s.c.now())
 	if !s.begin(k) {
 		return status.Errorf(status.Closed, "the client is closed")
 	}

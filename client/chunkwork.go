@@ -16,11 +16,25 @@ const (
 	sendBatch      = 64
 )
 
-// How long to go on when no chunkserver can be had.
-const (
-	noServersFor = 10 * time.Second // then it is "no space"
-	giveUpAfter  = 60 * time.Second // chunkservers that the master names but nobody reaches
-)
+// giveUpAfter is how long a request goes on when no chunkserver that it needs
+// can be had and Config.Timeout is not set. They may all be restarting, and an
+// error would be for good; but for bytes that are gone it must come at last.
+const giveUpAfter = 10 * time.Minute
+
+// noCopyFor is the same for a chunk of which the master knows no copy, although
+// it has waited for chunkservers itself.
+const noCopyFor = 2 * time.Minute
+
+// noLeaseFor bounds how long a client and a master differ about right W.
+const noLeaseFor = 10 * time.Second
+
+// patience is giveUpAfter, or what the user wants, in nanoseconds.
+func (c *Client) patience() int64 {
+	if c.cfg.Timeout > 0 {
+		return int64(c.cfg.Timeout)
+	}
+	return int64(giveUpAfter)
+}
 
 // kick starts the work on a chunk if there is any. mu is held.
 func (w *leased) kick() {
@@ -188,7 +202,7 @@ func (w *leased) getLease() {
 				w.lease(reply.Chunks[0])
 				return
 			}
-			if n.c.now()-began > int64(noServersFor) {
+			if n.c.now()-began > n.c.patience() {
 				w.fail(status.Errorf(status.NoServers, "inode %d chunk %d: lease without a usable location", n.ino, w.index))
 				return
 			}
@@ -202,14 +216,17 @@ func (w *leased) getLease() {
 		case status.NoLease:
 			if w.trouble == 0 {
 				w.trouble = n.c.now()
-			} else if n.c.now()-w.trouble > int64(noServersFor) {
+			} else if n.c.now()-w.trouble > int64(noLeaseFor) {
 				w.fail(err)
 				return
 			}
 			d.widowed = true // or the inode is gone: remarry finds out
+			n.mu.Unlock()
+			n.c.sleep(n.c.ctx, wait)
+			n.mu.Lock()
 			return
 		case status.NoServers, status.Again, status.Busy, status.Timeout:
-			if n.c.now()-began > int64(noServersFor) {
+			if n.c.now()-began > n.c.patience() {
 				w.fail(err)
 				return
 			}

@@ -68,6 +68,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.SetNotifier(cfg.Notify)
 	}
 	c.ses = newSession(c)
+	c.gauges(cfg.Metrics)
 	if err := c.ses.open(ctx); err != nil {
 		c.stop()
 		return nil, err

@@ -98,8 +98,17 @@ func freeAddr(t testing.TB) string {
 }
 
 // startCluster starts a master and n chunkservers; with killable each of those
-// is a process.
+// is a process. The test runs beside others.
 func startCluster(t testing.TB, n int, killable bool) *cluster {
+	t.Helper()
+	if p, ok := t.(interface{ Parallel() }); ok {
+		p.Parallel() // most of a test's time is waiting for disks
+	}
+	return newCluster(t, n, killable)
+}
+
+// newCluster is startCluster for a test that must have the process for itself.
+func newCluster(t testing.TB, n int, killable bool) *cluster {
 	t.Helper()
 	c := &cluster{t: t, dir: t.TempDir(), lease: 4 * time.Second, client: freeAddr(t), server: freeAddr(t)}
 	t.Cleanup(c.stop)

@@ -21,6 +21,7 @@ type dirState struct {
 	busy     int      // operations in work that hold the directory's lock in the kernel
 	voided   []string // names that the kernel may know and that are no longer backed
 	hot      int64    // monotonic: until then the kernel gets no names
+	lent     int64    // monotonic: until then the kernel may have names
 }
 
 // listed is one entry of a listing.
@@ -99,7 +100,9 @@ func (d *dirState) ttl(n *node) time.Duration {
 	if !n.can(inode.D) || n.c.now() < d.hot {
 		return 0
 	}
-	return n.c.ttl()
+	ttl := n.c.ttl()
+	d.lent = max(d.lent, n.c.now()+int64(ttl))
+	return ttl
 }
 
 // begin and end bracket an operation during which the kernel holds the

@@ -259,7 +259,7 @@ func TestKernelMayBlock(t *testing.T) {
 }
 
 func TestNoGoroutineIsLeft(t *testing.T) {
-	cl := startCluster(t, 2, false)
+	cl := newCluster(t, 2, false)
 	before := stacks()
 	cfg := Config{Masters: []string{cl.client}, Key: testKey}
 	c, err := Connect(bg, cfg)

@@ -55,7 +55,7 @@ func (w *leased) judge() bool {
 			n.c.sleep(n.c.ctx, min(backoffMin<<min(w.mends, 6), backoffMax))
 		}
 		n.mu.Lock()
-		late := n.c.now()-w.trouble > int64(giveUpAfter)
+		late := n.c.now()-w.trouble > n.c.patience()
 		switch {
 		case n.dead || n.c.ctx.Err() != nil:
 			w.drop()

@@ -2,6 +2,21 @@ package client
 
 import "github.com/VictoriaMetrics/metrics"
 
+// gauges shows what is in memory now.
+func (c *Client) gauges(s *metrics.Set) {
+	gauge := func(name string, f func() float64) { s.GetOrCreateGauge("varve_client_"+name, f) }
+	gauge("unwritten_bytes", func() float64 { return float64(c.budget.inUse()) })
+	gauge("cache_bytes", func() float64 { return float64(c.cache.size()) })
+	gauge("inodes", func() float64 { return float64(c.table.size()) })
+	gauge("names", func() float64 { return float64(c.table.names.Load()) })
+	gauge("background_files", func() float64 {
+		c.taskMu.Lock()
+		defer c.taskMu.Unlock()
+		return float64(len(c.tasks))
+	})
+	gauge("unanswered_requests", func() float64 { return float64(c.ses.waiting()) })
+}
+
 // counters are the client's metrics.
 type counters struct {
 	recalls, reconnects   *metrics.Counter
@@ -13,6 +28,7 @@ type counters struct {
 	hedges, corrupt       *metrics.Counter
 	ahead, cacheHits      *metrics.Counter
 	dialErrors            *metrics.Counter
+	calls                 *metrics.Histogram
 	entryHits, attrHits   *metrics.Counter
 	entryMiss, attrMisses *metrics.Counter
 }
@@ -28,6 +44,7 @@ func newCounters(s *metrics.Set) *counters {
 		hedges: c("hedged_reads_total"), corrupt: c("corrupt_reads_total"),
 		ahead: c("read_ahead_blocks_total"), cacheHits: c("block_hits_total"), dialErrors: c("chunkd_dial_errors_total"),
 		entryHits: c("entry_hits_total"), entryMiss: c("entry_misses_total"),
+		calls:    s.GetOrCreateHistogram("varve_client_master_call_seconds"),
 		attrHits: c("attr_hits_total"), attrMisses: c("attr_misses_total"),
 	}
 }

@@ -137,6 +137,13 @@ func (t *table) get(ino inode.Ino) *node {
 	return n
 }
 
+// size is the number of nodes.
+func (t *table) size() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.nodes)
+}
+
 // find returns the node of ino pinned, or nil.
 func (t *table) find(ino inode.Ino) *node {
 	t.mu.Lock()
@@ -158,8 +165,9 @@ func (t *table) evict() {
 		}
 		next := n.newer
 		t.unlink(n)
-		if n.pins.Load() > 0 {
-			t.front(n) // in use: it is not old
+		if n.pins.Load() > 0 || n.dir != nil && n.dir.lent > t.c.now() {
+			// It is in use, or a recall must be able to tell the kernel its names.
+			t.front(n)
 		} else {
 			delete(t.nodes, n.ino)
 			if n.dir != nil {

@@ -97,7 +97,7 @@ func (c *Client) chunkMap(ctx context.Context, n *node, index uint32) ([]wire.Ra
 			return nil, ctxError(ctx)
 		}
 		n.misplaced(loc)
-		if c.now()-began > int64(giveUpAfter) || c.ctx.Err() != nil {
+		if c.now()-began > c.patience() || c.ctx.Err() != nil {
 			return nil, status.Errorf(status.IO, "inode %d chunk %v: %v", n.ino, loc.Chunk, err)
 		}
 	}
