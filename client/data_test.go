@@ -78,7 +78,8 @@ func TestSmallFileCost(t *testing.T) {
 		t.Errorf("%d writes for one small file", n)
 	}
 	eventually(t, "the file is committed", func() bool { a.taskMu.Lock(); defer a.taskMu.Unlock(); return len(a.tasks) == 0 })
-	reads, misses := a.met.reads.Get(), a.met.attrMisses.Get()+a.met.entryMiss.Get()
+	asked := func() uint64 { return a.met.reads.Get() - a.met.hedges.Get() } // a busy machine hedges
+	reads, misses := asked(), a.met.attrMisses.Get()+a.met.entryMiss.Get()
 	node, err := a.Lookup(bg, d, "x")
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +90,7 @@ func TestSmallFileCost(t *testing.T) {
 	}
 	read(t, g, 0, 4096)
 	g.Close()
-	if n := a.met.reads.Get() - reads; n != 1 {
+	if n := asked() - reads; n != 1 {
 		t.Errorf("%d reads for one small file", n)
 	}
 	if n := a.met.attrMisses.Get() + a.met.entryMiss.Get() - misses; n != 0 {
@@ -168,94 +169,109 @@ func TestTwoClients(t *testing.T) {
 	wg.Wait()
 }
 
+// pair is one file that two clients have open, and what must be in it.
+type pair struct {
+	model
+	clients []*Client
+	files   []*File
+	rnd     *rand.Rand
+	base    int // random offsets begin here
+}
+
+const pairSpan = 3 << 20
+
 func twoClients(t *testing.T, clients []*Client, name string, seed uint64, steps int) {
-	rnd := rand.New(rand.NewPCG(seed, 99))
-	files := []*File{create(t, clients[0], name), nil}
-	files[1] = open(t, clients[1], name)
-	defer files[0].Close()
-	defer files[1].Close()
-	var m model
-	const span = 3 << 20
-	base := 0
+	p := &pair{clients: clients, rnd: rand.New(rand.NewPCG(seed, 99))}
+	p.files = []*File{create(t, clients[0], name), nil}
+	p.files[1] = open(t, clients[1], name)
+	defer func() {
+		p.files[0].Close()
+		p.files[1].Close()
+	}()
 	if seed == 1 {
-		base = chunk.Size - span/2 // across two chunks
-		m.truncate(base)
-		if _, err := clients[0].SetAttr(bg, files[0].Ino(), wire.SetAttr{Valid: wire.SetSize, Size: uint64(base)}); err != nil {
-			t.Error(err)
+		p.base = chunk.Size - pairSpan/2 // across two chunks
+		if what, err := p.truncate(0, p.base); err != nil {
+			t.Errorf("%s: %v", what, err)
 			return
 		}
 	}
 	for step := range steps {
-		who := rnd.IntN(2)
-		if rnd.IntN(4) > 0 {
+		who := p.rnd.IntN(2)
+		if p.rnd.IntN(4) > 0 {
 			who = step / 20 % 2
 		}
-		f, c := files[who], clients[who]
-		off := base + rnd.IntN(span)
-		var err error
-		var what string
-		switch op := rnd.IntN(20); {
-		case op < 8:
-			p := pattern(rnd.IntN(20000)+1, rnd.Uint64())
-			what = fmt.Sprintf("write %d+%d", off, len(p))
-			m.write(p, off)
-			_, err = f.WriteAt(bg, p, int64(off), WriteFlags{})
-		case op < 13:
-			n := rnd.IntN(100000) + 1
-			what = fmt.Sprintf("read %d+%d", off, n)
-			got := make([]byte, n)
-			var k int
-			k, err = f.ReadAt(bg, got, int64(off))
-			want := []byte{}
-			if off < len(m.b) {
-				want = m.b[off:min(len(m.b), off+n)]
-			}
-			if err == nil && !bytes.Equal(got[:k], want) {
-				i := 0
-				for i < min(k, len(want)) && got[i] == want[i] {
-					i++
-				}
-				t.Errorf("%s step %d client %d: %s gives %d bytes, want %d; first difference at %d", name, step, who, what, k, len(want), off+i)
-				return
-			}
-		case op < 14:
-			n := base + rnd.IntN(span)
-			what = fmt.Sprintf("truncate %d", n)
-			m.truncate(n)
-			_, err = c.SetAttr(bg, f.Ino(), wire.SetAttr{Valid: wire.SetSize, Size: uint64(n)})
-		case op < 15:
-			n := rnd.IntN(300000) + 1
-			what = fmt.Sprintf("punch %d+%d", off, n)
-			m.zero(off, n)
-			err = f.Allocate(bg, AllocPunchHole|AllocKeepSize, int64(off), int64(n))
-		case op < 16:
-			what = "sync"
-			err = f.Sync(bg, rnd.IntN(2) == 0)
-		case op < 17:
-			what = "flush"
-			err = f.Flush(bg)
-		case op < 18:
-			p := pattern(rnd.IntN(5000)+1, rnd.Uint64())
-			what = fmt.Sprintf("append %d", len(p))
-			m.write(p, len(m.b))
-			_, err = f.WriteAt(bg, p, 0, WriteFlags{Append: true})
-		case op < 19:
-			what = "stat"
-			node, e := c.GetAttr(bg, f.Ino())
-			if err = e; e == nil && node.Attr.Size != uint64(len(m.b)) {
-				t.Errorf("%s step %d client %d: size %d, want %d", name, step, who, node.Attr.Size, len(m.b))
-				return
-			}
-		default:
-			what = "reopen"
-			files[who].Close()
-			files[who], err = c.OpenFile(bg, f.Ino(), syscall.O_RDWR)
-		}
-		if err != nil {
+		if what, err := p.step(who); err != nil {
 			t.Errorf("%s step %d client %d: %s: %v", name, step, who, what, err)
 			return
 		}
 	}
+}
+
+func (p *pair) truncate(who, n int) (string, error) {
+	p.model.truncate(n)
+	_, err := p.clients[who].SetAttr(bg, p.files[who].Ino(), wire.SetAttr{Valid: wire.SetSize, Size: uint64(n)})
+	return fmt.Sprintf("truncate %d", n), err
+}
+
+// step does one random thing by one client.
+func (p *pair) step(who int) (what string, err error) {
+	f, rnd := p.files[who], p.rnd
+	off := p.base + rnd.IntN(pairSpan)
+	switch op := rnd.IntN(20); {
+	case op < 8:
+		b := pattern(rnd.IntN(20000)+1, rnd.Uint64())
+		p.write(b, off)
+		_, err = f.WriteAt(bg, b, int64(off), WriteFlags{})
+		return fmt.Sprintf("write %d+%d", off, len(b)), err
+	case op < 13:
+		return p.compare(f, off, rnd.IntN(100000)+1)
+	case op < 14:
+		return p.truncate(who, p.base+rnd.IntN(pairSpan))
+	case op < 15:
+		n := rnd.IntN(300000) + 1
+		p.zero(off, n)
+		return fmt.Sprintf("punch %d+%d", off, n), f.Allocate(bg, AllocPunchHole|AllocKeepSize, int64(off), int64(n))
+	case op < 16:
+		return "sync", f.Sync(bg, rnd.IntN(2) == 0)
+	case op < 17:
+		return "flush", f.Flush(bg)
+	case op < 18:
+		b := pattern(rnd.IntN(5000)+1, rnd.Uint64())
+		p.write(b, len(p.b))
+		_, err = f.WriteAt(bg, b, 0, WriteFlags{Append: true})
+		return fmt.Sprintf("append %d", len(b)), err
+	case op < 19:
+		node, err := p.clients[who].GetAttr(bg, f.Ino())
+		if err == nil && node.Attr.Size != uint64(len(p.b)) {
+			err = fmt.Errorf("size %d, want %d", node.Attr.Size, len(p.b))
+		}
+		return "stat", err
+	}
+	f.Close()
+	p.files[who], err = p.clients[who].OpenFile(bg, f.Ino(), syscall.O_RDWR)
+	return "reopen", err
+}
+
+// compare reads and compares.
+func (p *pair) compare(f *File, off, n int) (what string, err error) {
+	what = fmt.Sprintf("read %d+%d", off, n)
+	got := make([]byte, n)
+	k, err := f.ReadAt(bg, got, int64(off))
+	if err != nil {
+		return what, err
+	}
+	var want []byte
+	if off < len(p.b) {
+		want = p.b[off:min(len(p.b), off+n)]
+	}
+	if bytes.Equal(got[:k], want) {
+		return what, nil
+	}
+	i := 0
+	for i < min(k, len(want)) && got[i] == want[i] {
+		i++
+	}
+	return what, fmt.Errorf("%d bytes, want %d; first difference at %d", k, len(want), off+i)
 }
 
 func TestAppendersOnTwoClients(t *testing.T) {

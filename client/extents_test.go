@@ -6,96 +6,100 @@ import (
 	"testing"
 )
 
+// extentsModel is what extents must be equal to: a plain array, and which of its
+// bytes were written.
+type extentsModel struct {
+	x     extents
+	sent  []*extent
+	bud   *budget
+	bytes []byte
+	have  []bool
+}
+
+// step does one random thing to both.
+func (m *extentsModel) step(rnd *rand.Rand, stamp uint64) {
+	off := uint32(rnd.IntN(len(m.bytes)))
+	if rnd.IntN(2) == 0 {
+		off = off / 4096 * 4096
+	}
+	n := uint32(rnd.IntN(40000) + 1)
+	if rnd.IntN(10) == 0 {
+		n = uint32(rnd.IntN(blockSize) + 1)
+	}
+	end := min(off+n, off/blockSize*blockSize+blockSize)
+	switch rnd.IntN(8) {
+	case 0:
+		m.x.cut(off, end)
+		for i := off; i < end; i++ { // what was sent shows through
+			m.bytes[i], m.have[i] = sentByte(m.sent, i)
+		}
+		return
+	case 1:
+		m.x.cut(off, end)
+		m.x.insert(&extent{off: off, n: end - off, zero: true})
+		clear(m.bytes[off:end])
+	case 2:
+		if len(m.x) > 0 {
+			i := rnd.IntN(len(m.x))
+			m.sent = append(m.sent, m.x[i])
+			m.x = append(m.x[:i:i], m.x[i+1:]...)
+		}
+		return
+	default:
+		p := make([]byte, end-off)
+		for i := range p {
+			p[i] = byte(rnd.Uint32())
+		}
+		m.x.put(m.bud, off, p, stamp, 0)
+		copy(m.bytes[off:end], p)
+	}
+	for i := off; i < end; i++ {
+		m.have[i] = true
+	}
+}
+
+// check reads a random range from both.
+func (m *extentsModel) check(t *testing.T, rnd *rand.Rand) {
+	t.Helper()
+	off := uint32(rnd.IntN(len(m.bytes) - 1))
+	n := uint32(rnd.IntN(len(m.bytes)-int(off))) + 1
+	w := &leased{dirty: m.x, sent: m.sent}
+	got := bytes.Repeat([]byte{0xEE}, int(n))
+	for _, g := range w.overlay(off, got) {
+		for i := g.off; i < g.end; i++ {
+			if m.have[i] {
+				t.Fatalf("byte %d is written but a gap", i)
+			}
+			got[i-off] = m.bytes[i]
+		}
+	}
+	if !bytes.Equal(got, m.bytes[off:off+n]) {
+		t.Fatalf("bytes %d..%d differ", off, off+n)
+	}
+	if w.covers(off, off+n) != anyOf(m.have[off:off+n]) {
+		t.Fatalf("covers(%d,%d) is wrong", off, off+n)
+	}
+}
+
 // TestExtentsModel compares random writes, cuts, zeros and reads with a plain array.
 func TestExtentsModel(t *testing.T) {
 	for seed := range uint64(12) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
 		const size = 3 * blockSize
-		model := make([]byte, size)
-		have := make([]bool, size)
-		bud := newBudget(1 << 40)
-		var x extents
-		var sent []*extent
-		for step := range 200 {
-			off := uint32(rnd.IntN(size))
-			if rnd.IntN(2) == 0 {
-				off = off / 4096 * 4096
-			}
-			n := uint32(rnd.IntN(40000) + 1)
-			if rnd.IntN(10) == 0 {
-				n = uint32(rnd.IntN(blockSize) + 1)
-			}
-			end := min(off+n, off/blockSize*blockSize+blockSize)
-			switch rnd.IntN(8) {
-			case 0:
-				x.cut(off, end)
-				if len(sent) == 0 {
-					clear(model[off:end])
-					clear(have[off:end])
-				} else {
-					for i := off; i < end; i++ { // what was sent shows through
-						model[i], have[i] = sentByte(sent, i)
-					}
-				}
-			case 1:
-				x.cut(off, end)
-				x.insert(&extent{off: off, n: end - off, zero: true})
-				clear(model[off:end])
-				for i := off; i < end; i++ {
-					have[i] = true
-				}
-			case 2:
-				if len(x) > 0 {
-					i := rnd.IntN(len(x))
-					sent = append(sent, x[i])
-					x = append(x[:i:i], x[i+1:]...)
-				}
-			default:
-				p := make([]byte, end-off)
-				for i := range p {
-					p[i] = byte(rnd.Uint32())
-				}
-				x.put(bud, off, p, uint64(step), 0)
-				copy(model[off:end], p)
-				for i := off; i < end; i++ {
-					have[i] = true
-				}
-			}
-			checkSorted(t, x)
+		m := &extentsModel{bud: newBudget(1 << 40), bytes: make([]byte, size), have: make([]bool, size)}
+		t.Logf("seed %d", seed)
+		for stamp := range uint64(200) {
+			m.step(rnd, stamp)
+			checkSorted(t, m.x)
 		}
-		w := &leased{dirty: x, sent: sent}
 		for range 50 {
-			off := uint32(rnd.IntN(size - 1))
-			n := uint32(rnd.IntN(size-int(off))) + 1
-			got := bytes.Repeat([]byte{0xEE}, int(n))
-			gaps := w.overlay(off, got)
-			for _, g := range gaps {
-				for i := g.off; i < g.end; i++ {
-					if have[i] {
-						t.Fatalf("seed %d: byte %d is written but a gap", seed, i)
-					}
-					got[i-off] = model[i]
-				}
-			}
-			for i := range got {
-				if at := off + uint32(i); have[at] && got[i] != model[at] {
-					t.Fatalf("seed %d: byte %d is %#x, want %#x", seed, at, got[i], model[at])
-				} else if !have[at] && got[i] != model[at] {
-					t.Fatalf("seed %d: byte %d came from nowhere", seed, at)
-				}
-			}
-			if w.covers(off, off+n) != anyOf(have[off:off+n]) {
-				t.Fatalf("seed %d: covers(%d,%d) is wrong", seed, off, n)
-			}
+			m.check(t, rnd)
 		}
-		for _, e := range x {
+		for _, e := range append(m.x, m.sent...) {
 			e.release()
 		}
-		for _, e := range sent {
-			e.release()
-		}
-		if bud.inUse() != 0 {
-			t.Fatalf("seed %d: %d bytes of buffers are not given back", seed, bud.inUse())
+		if m.bud.inUse() != 0 {
+			t.Fatalf("%d bytes of buffers are not given back", m.bud.inUse())
 		}
 	}
 }
