@@ -424,7 +424,44 @@ func (r *recovery) repair() error {
 			}
 		}
 	}
+	for i := range r.s.heads {
+		r.cover(&r.s.heads[i])
+	}
 	return nil
+}
+
+// cover writes a mark over what a torn frame may have left where a head goes on. Else a
+// crash during the next write there could complete the torn frame with blocks of the
+// new one, long after it was found to be missing. A segment that cannot be written to is
+// left.
+func (r *recovery) cover(h *head) {
+	s, g := r.s, h.seg
+	if g == nil {
+		return
+	}
+	b := engine.Alloc(headerSize)
+	defer engine.Free(b)
+	if err := g.file.ReadAt(b, g.base+int64(g.end)); err == nil && blank(b) {
+		return
+	}
+	clear(b)
+	hd := header{head: h.n, used: fixedSize, inline: headerSize - 4*uint32(len(h.names)), size: headerSize, disk: s.diskID, seg: g.n,
+		off: g.end, incarnation: g.incarnation, seq: h.seq + 1, lsn: s.nextLSN(), previous: g.previous, repeated: uint16(len(h.names)),
+		time: time.Now().UnixNano()}
+	for i := range s.heads {
+		hd.durable[i] = s.heads[i].durable
+	}
+	putNames(b, h.names)
+	hd.put(b)
+	if err := do(g.file, engine.WriteSync, b, g.base+int64(g.end), s.step); err != nil {
+		s.log.Warn("segment left", "disk", s.diskID, "segment", g.n, "error", err)
+		h.seg = nil
+		r.reseal(g)
+		return
+	}
+	g.note(&hd, b[:fixedSize])
+	h.seq, h.names = hd.seq, h.names[:0]
+	h.durable = mark{h.seq, g.n, g.end}
 }
 
 // markAgain makes a segment with nothing left a free one. What a crash has interrupted
@@ -472,6 +509,13 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 	if at < g.end {
 		return fmt.Errorf("%s: segment %d: no room for its seal", g.file.Name(), g.n)
 	}
+	r.reseal(g)
+	return nil
+}
+
+// reseal seals a segment that no head continues.
+func (r *recovery) reseal(g *segment) {
+	s := r.s
 	buf, _ := s.sealOf(g, noSegment)
 	defer engine.Free(buf)
 	g.state = segSealed
@@ -479,5 +523,4 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 		s.log.Warn("seal not written", "disk", s.diskID, "segment", g.n, "error", err)
 		g.unsealed = true
 	}
-	return nil
 }
