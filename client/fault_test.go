@@ -404,3 +404,28 @@ func TestConnectionIsLost(t *testing.T) {
 		f.Close()
 	}
 }
+
+// TestTwoClientsAndKills is TestTwoClients while chunkservers are killed and come
+// back, one at a time: every byte that is read must still be right.
+func TestTwoClientsAndKills(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes; not with -short")
+	}
+	cl := startCluster(t, 3, true)
+	clients := []*Client{cl.connect(nil), cl.connect(nil)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		twoClients(t, clients, "x", 0, 2500)
+	}()
+	for i := 0; ; i++ {
+		select {
+		case <-done:
+			return
+		case <-time.After(150 * time.Millisecond):
+		}
+		d := cl.chunkds[i%len(cl.chunkds)]
+		d.kill()
+		cl.startChunkd(d, true)
+	}
+}

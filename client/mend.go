@@ -1,6 +1,7 @@
 package client
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/varvefs/varve/chunk"
@@ -46,14 +47,19 @@ func (w *leased) judge() bool {
 	if w.trouble == 0 {
 		w.trouble = n.c.now()
 	}
-	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
-		w.mends++
-		broken, loc := w.broken, w.loc
+	w.mends++
+	// Impatience is for when others can go on.
+	impatient := w.mends > maxMends && len(w.broken) < len(w.loc.Replicas)
+	if w.mends > 1 {
+		pause := min(backoffMin<<min(w.mends-2, 6), backoffMax)
 		n.mu.Unlock()
-		failed, renew := n.c.verdict(loc, broken, w.mends > maxMends)
-		if renew && w.mends > 1 {
-			n.c.sleep(n.c.ctx, min(backoffMin<<min(w.mends, 6), backoffMax))
-		}
+		n.c.sleep(n.c.ctx, pause)
+		n.mu.Lock()
+	}
+	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
+		broken, loc := maps.Clone(w.broken), w.loc // harden may add to the original
+		n.mu.Unlock()
+		failed, renew := n.c.verdict(loc, broken, impatient)
 		n.mu.Lock()
 		late := n.c.now()-w.trouble > n.c.patience()
 		switch {

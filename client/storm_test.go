@@ -28,8 +28,26 @@ func nap() { time.Sleep(time.Duration(rand.IntN(2000)) * time.Microsecond) }
 // TestStorm lets several goroutines of two clients do everything at once in one
 // directory. Whatever happens, every call must come back and no error may be
 // one that the others' doings don't explain.
-func TestStorm(t *testing.T) {
-	cl := startCluster(t, 3, false)
+func TestStorm(t *testing.T) { storm(t, startCluster(t, 3, false), func() {}) }
+
+// TestStormOfKills is TestStorm while chunkservers are killed and come back, one
+// at a time. Nothing that is written may be lost.
+func TestStormOfKills(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts processes; not with -short")
+	}
+	cl := startCluster(t, 3, true)
+	next := 0
+	storm(t, cl, func() {
+		d := cl.chunkds[next%len(cl.chunkds)]
+		next++
+		d.kill()
+		cl.startChunkd(d, true)
+	})
+}
+
+// storm runs until its time is over; disturb is called again and again meanwhile.
+func storm(t *testing.T, cl *cluster, disturb func()) {
 	clients := []*Client{
 		cl.connect(func(c *Config) { c.Notify = sleepyKernel{} }),
 		cl.connect(func(c *Config) { c.Notify = sleepyKernel{}; c.WriteBuffer = 4 << 20; c.Inodes = 16 }),
@@ -58,6 +76,10 @@ func TestStorm(t *testing.T) {
 				}
 			}
 		}()
+	}
+	for time.Now().Before(end) {
+		disturb()
+		time.Sleep(200 * time.Millisecond) // the pace of the disturbance; nothing waits for it
 	}
 	wg.Wait()
 	for i, c := range clients {
