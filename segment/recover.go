@@ -174,11 +174,12 @@ func (r *recovery) cutHead(h uint8) error {
 		if b.f.seq > keep+1 || !r.whole(b) {
 			break
 		}
+		b.f.counts = true
 		keep++
 	}
 	r.keep[h] = keep
 	for _, fd := range tails {
-		r.trim(fd, keep)
+		r.trim(fd, d)
 	}
 	return nil
 }
@@ -309,23 +310,29 @@ func verifyPayload(buf []byte, f *foundFrame) error {
 	})
 }
 
-// trim drops the frames beyond keep, and those that another segment has too: they were
-// written again there.
-func (r *recovery) trim(fd *found, keep uint64) {
-	n := 0
-	for n < len(fd.frames) && fd.frames[n].seq <= keep && !fd.again(fd.frames[n]) {
-		n++
+// trim drops the frames beyond the mark d that do not count, and those that another
+// segment has too: they were written again there.
+func (r *recovery) trim(fd *found, d uint64) {
+	all := len(fd.frames)
+	kept := make([]*foundFrame, 0, all)
+	for i, f := range fd.frames {
+		if f.counts || f.seq <= d && !fd.again(f) {
+			if len(kept) < i {
+				fd.spoiled = true // there is a gap: nothing more is written to it
+			}
+			kept = append(kept, f)
+		}
 	}
-	if n == len(fd.frames) {
+	fd.frames = kept
+	if len(kept) == all {
 		if fd.sealed != nil {
 			fd.frames = nil
 		}
 		return
 	}
-	r.s.log.Info("torn end of the log cut", "segment", fd.g.n, "frames", len(fd.frames)-n)
-	fd.frames = fd.frames[:n]
+	r.s.log.Info("torn end of the log cut", "segment", fd.g.n, "frames", all-len(kept))
 	if fd.sealed != nil {
-		fd.sealed, fd.spoiled = nil, true // its last block must go before anything is written
+		fd.sealed, fd.spoiled = nil, true // its seal is replaced before anything is written
 	}
 }
 

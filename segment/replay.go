@@ -8,8 +8,8 @@ import (
 	"github.com/varvefs/varve/chunk"
 )
 
-// cursor yields the entries of one head in the order of their LSNs. It holds one
-// segment at a time.
+// cursor yields the entries of segments that follow each other in one head, in the order
+// of their LSNs. It holds one segment at a time.
 type cursor struct {
 	r       *recovery
 	list    []*found // segments in order
@@ -26,20 +26,26 @@ type placed struct {
 	again bool // it was written again in a segment opened later, and counts there
 }
 
-// cursors makes one cursor for each head.
+// cursors makes cursors over all segments. Segments of a head follow each other, but for
+// those that hold frames written again after an error: they get cursors of their own.
 func (r *recovery) cursors() []*cursor {
-	list := make([]*cursor, heads)
-	for i := range list {
-		list[i] = &cursor{r: r}
-	}
+	var fds []*found
 	for _, fd := range r.found {
 		if st := fd.g.state; st == segSealed || st == segOpen {
-			c := list[fd.g.head]
-			c.list = append(c.list, fd)
+			fds = append(fds, fd)
 		}
 	}
-	for _, c := range list {
-		slices.SortFunc(c.list, func(a, b *found) int { return cmp.Compare(a.g.first, b.g.first) })
+	slices.SortFunc(fds, func(a, b *found) int { return cmp.Compare(a.g.first, b.g.first) })
+	var list []*cursor
+next:
+	for _, fd := range fds {
+		for _, c := range list {
+			if last := c.list[len(c.list)-1].g; last.head == fd.g.head && last.last < fd.g.first {
+				c.list = append(c.list, fd)
+				continue next
+			}
+		}
+		list = append(list, &cursor{r: r, list: []*found{fd}})
 	}
 	return list
 }

@@ -11,6 +11,8 @@ type foundFrame struct {
 	header
 	bytes []byte   // used part of its header block
 	names []uint32 // of the chunks of the frame before it; not in a seal
+
+	counts bool // it is beyond its head's mark and no torn tail
 }
 
 // found is what a segment looks like on disk.
@@ -111,7 +113,7 @@ func (w *window) headerAt(off uint32, disk uint64) (*foundFrame, error) {
 	if err := decodeEntries(b, &h, func(*entry, []uint32) error { return nil }); err != nil {
 		return nil, err
 	}
-	return &foundFrame{h, append([]byte(nil), b[:h.used]...), h.names(b)}, nil
+	return &foundFrame{header: h, bytes: append([]byte(nil), b[:h.used]...), names: h.names(b)}, nil
 }
 
 // look finds out what a segment holds: first its two ends, then, unless it is free or
@@ -183,7 +185,7 @@ func loadBody(g *segment, t *trailer) ([]*foundFrame, error) {
 		if h.seg != g.n || h.disk != t.disk || h.off+h.size > t.end {
 			return fmt.Errorf("segment %d: its seal lists a frame of segment %d at %d", g.n, h.seg, h.off)
 		}
-		frames = append(frames, &foundFrame{*h, used, nil})
+		frames = append(frames, &foundFrame{header: *h, bytes: used})
 		return decodeEntries(used, h, func(*entry, []uint32) error { return nil })
 	})
 	return frames, err
