@@ -106,11 +106,18 @@ func (a *agent) run() {
 
 // session is one connection: register, report, then beat until it ends.
 func (a *agent) session(ctx context.Context) error {
-	c, err := link.Dial(ctx, "tcp", a.addr, a.link, link.HandlerFunc(a.s.serveOrder))
+	orderCtx, cancel := context.WithCancel(ctx)
+	book := &orderBook{ctx: orderCtx}
+	c, err := link.Dial(ctx, "tcp", a.addr, a.link, link.HandlerFunc(func(c *link.Conn, r *link.Request) { a.s.serveOrder(book, c, r) }))
 	if err != nil {
+		cancel()
 		return err
 	}
-	defer c.Close()
+	defer func() {
+		c.Close()
+		cancel()
+		book.close()
+	}()
 	beat, err := a.register(ctx, c)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package chunkd
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/link"
@@ -19,8 +20,36 @@ type order struct {
 	do    func(ctx context.Context) (wire.Message, error)
 }
 
+// orderBook holds the orders of one connection. When the connection is over
+// those that have not begun are dropped and the others awaited: a Delete that
+// came late could otherwise hit a copy that the next registration reports.
+type orderBook struct {
+	ctx    context.Context // ends with the connection
+	mu     sync.Mutex
+	closed bool
+	work   sync.WaitGroup
+}
+
+// add counts an order; false: the connection is over.
+func (b *orderBook) add() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.work.Add(1)
+	}
+	return !b.closed
+}
+
+// close waits until no order of the connection is in work. ctx must have ended.
+func (b *orderBook) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+	b.work.Wait()
+}
+
 // serveOrder handles a master's request, on the agent's connection.
-func (s *Server) serveOrder(c *link.Conn, r *link.Request) {
+func (s *Server) serveOrder(b *orderBook, c *link.Conn, r *link.Request) {
 	if !s.enter(r) {
 		return
 	}
@@ -33,11 +62,19 @@ func (s *Server) serveOrder(c *link.Conn, r *link.Request) {
 		s.refuse(r, err)
 		return
 	}
+	if !b.add() {
+		s.refuse(r, status.Closed)
+		return
+	}
 	o.lane.run(func() {
-		err := s.fence.admit(*o.epoch)
+		defer b.work.Done()
+		err := b.ctx.Err()
+		if err == nil {
+			err = s.fence.admit(*o.epoch)
+		}
 		var reply wire.Message
 		if err == nil {
-			reply, err = o.do(s.ctx)
+			reply, err = o.do(b.ctx)
 		}
 		if err != nil {
 			s.log.Warn("order failed", "order", fmt.Sprintf("%T", o.msg), "master", addrOf(c), "err", err)
