@@ -278,7 +278,11 @@ func TestAppendersOnTwoClients(t *testing.T) {
 	cl := startCluster(t, 2, false)
 	clients := []*Client{cl.connect(nil), cl.connect(nil)}
 	create(t, clients[0], "log").Close()
-	const each, writers = 50, 8
+	const writers = 8
+	each := 50
+	if testing.Short() {
+		each = 10
+	}
 	var wg sync.WaitGroup
 	for w := range writers {
 		f := open(t, clients[w%2], "log")

@@ -416,7 +416,7 @@ func TestTwoClientsAndKills(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		twoClients(t, clients, "x", 0, 2500)
+		twoClients(t, clients, "x", 0, 1200)
 	}()
 	for i := 0; ; i++ {
 		select {
