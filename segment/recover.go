@@ -216,12 +216,18 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		if last >= d || r.elsewhere(h, fd, last+1) {
 			continue
 		}
-		switch {
-		case len(late) > 0 && late[0].seq <= d+1:
-			r.announceLost(fd, late[0].seq-last-1, late[0].names)
-			fd.frames = append(fd.frames, late...)
-		case len(fd.frames) > 0: // even if there was a seal: what it listed is not known
-			r.announceLost(fd, d-last, nil)
+		if len(late) > 0 && late[0].seq > d+1 {
+			late = nil // none of them was ever durable
+		}
+		for _, f := range late {
+			if f.seq > last+1 && last < d {
+				r.announceLost(fd, min(f.seq-1, d)-last, f.names)
+			}
+			fd.frames = append(fd.frames, f)
+			last = f.seq
+		}
+		if len(fd.frames) > 0 && last < d && !r.elsewhere(h, fd, last+1) {
+			r.announceLost(fd, d-last, nil) // even if there was a seal: what it listed is not known
 		}
 	}
 	r.lookForMark(h)
@@ -266,9 +272,6 @@ func (r *recovery) elsewhere(h uint8, fd *found, seq uint64) bool {
 // last of them; if there are more, nobody knows what they were about.
 func (r *recovery) announceLost(fd *found, n uint64, names []uint32) {
 	fd.spoiled = true // nothing more is written to it
-	if n == 0 {
-		return
-	}
 	r.lost += n
 	r.s.stat.lost.Add(int(n))
 	for _, name := range names {
