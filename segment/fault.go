@@ -54,6 +54,7 @@ func (s *Store) retire(h *head) {
 		}
 		again = append(again, f)
 	}
+	begun := len(again) == 0 || again[0].off != 0 // else nothing of it is durable
 	g.retired, g.held = true, nil
 	s.retired++
 	young := h.seg // the head may have gone on to another segment already
@@ -74,7 +75,7 @@ func (s *Store) retire(h *head) {
 		}
 		s.relocate(f, h.seg)
 	}
-	s.leave(g)
+	s.leave(g, begun)
 	if young != nil {
 		if h.seg != nil {
 			s.seal(h.seg, noSegment)
@@ -96,12 +97,13 @@ func (s *Store) retire(h *head) {
 
 // leave makes a segment that is still open one that the cleaner may empty. Its seal tells
 // the next recovery that nothing is missing behind its last frame; should the disk not
-// take that either, recovery may announce a loss that is none. mu is held.
-func (s *Store) leave(g *segment) {
+// take that either, the cleaner empties it first. If its new life has not begun on disk,
+// the free mark at its end still tells that. mu is held.
+func (s *Store) leave(g *segment, begun bool) {
 	if g.state != segOpen {
 		return
 	}
-	if g.frames == 0 {
+	if !begun {
 		g.close()
 		return
 	}
