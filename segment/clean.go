@@ -25,7 +25,7 @@ func (s *Store) clean() bool {
 	err := s.empty(g)
 	if err == nil {
 		s.unlock()
-		err = s.markFree(g, !g.unsealed)
+		err = s.markFree(g, !g.unsealed || !g.begun)
 		s.mu.Lock()
 		if err != nil && !g.retired {
 			g.retired = true
@@ -113,11 +113,12 @@ func (g *segment) emptiable() bool {
 	return full && g.pending == 0 && len(g.flight) == 0
 }
 
-// follows tells whether g has the frame behind the last of a segment that is not sealed
-// on disk: without it recovery would take that one's end for a loss.
+// follows tells whether g has frames that were written again, or follow the last frame,
+// of a segment that is not sealed on disk: without them recovery would take that one's
+// end for a loss.
 func (g *segment) follows(unsealed []*segment) bool {
 	for _, o := range unsealed {
-		if o != g && o.head == g.head && o.last+1 >= g.first && o.last < g.last {
+		if o != g && o.head == g.head && g.first <= o.last+1 && g.last >= o.first {
 			return true
 		}
 	}

@@ -54,7 +54,6 @@ func (s *Store) retire(h *head) {
 		}
 		again = append(again, f)
 	}
-	begun := len(again) == 0 || again[0].off != 0 // else nothing of it is durable
 	g.retired, g.held = true, nil
 	s.retired++
 	young := h.seg // the head may have gone on to another segment already
@@ -75,7 +74,7 @@ func (s *Store) retire(h *head) {
 		}
 		s.relocate(f, h.seg)
 	}
-	s.leave(g, begun)
+	s.leave(g)
 	if young != nil {
 		if h.seg != nil {
 			s.seal(h.seg, noSegment)
@@ -96,19 +95,20 @@ func (s *Store) retire(h *head) {
 }
 
 // leave makes a segment that is still open one that the cleaner may empty. Its seal tells
-// the next recovery that nothing is missing behind its last frame; should the disk not
-// take that either, the cleaner empties it first. If its new life has not begun on disk,
-// the free mark at its end still tells that. mu is held.
-func (s *Store) leave(g *segment, begun bool) {
+// the next recovery that nothing is missing behind its last frame; until it is there the
+// cleaner keeps what follows that frame. If its new life has not begun on disk it gets no
+// seal: the free mark at its end still tells. mu is held.
+func (s *Store) leave(g *segment) {
 	if g.state != segOpen {
 		return
 	}
-	if !begun {
+	g.unsealed = true
+	if !g.begun {
 		g.close()
 		return
 	}
 	f := s.sealFrame(g, noSegment)
-	f.loose, g.unsealed = true, true
+	f.loose = true
 	s.launch(f)
 }
 

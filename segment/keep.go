@@ -147,10 +147,11 @@ func (s *Store) grow() error {
 }
 
 // markFree makes a segment one that was emptied, durably: nothing it holds can count
-// any more. sealed says that it has a seal. One end is written after the other, so that
-// at any moment the other one tells what the segment is: its seal until the first block
-// is marked, its first frame until the last block is. mu is not held.
-func (s *Store) markFree(g *segment, sealed bool) error {
+// any more. One end is written after the other, so that at any moment the other one
+// tells what the segment is. endTells says that its last block does: that is a seal, or
+// the free mark from before a life that has not begun. Else its first frame tells. mu is
+// not held.
+func (s *Store) markFree(g *segment, endTells bool) error {
 	s.mu.Lock()
 	lsn := s.nextLSN()
 	for i := range s.heads {
@@ -159,7 +160,7 @@ func (s *Store) markFree(g *segment, sealed bool) error {
 		}
 	}
 	s.unlock()
-	if sealed {
+	if endTells {
 		return s.markEnds(g, lsn, 0, s.segSize-blockSize)
 	}
 	return s.markEnds(g, lsn, s.segSize-blockSize, 0)

@@ -491,7 +491,7 @@ func (fd *found) last() *foundFrame { return fd.frames[len(fd.frames)-1] }
 
 // adoptSeal takes over what a seal says of its segment.
 func (g *segment) adoptSeal(t *trailer) {
-	g.state, g.head, g.incarnation, g.end = segSealed, t.head, t.incarnation, t.end
+	g.state, g.begun, g.head, g.incarnation, g.end = segSealed, true, t.head, t.incarnation, t.end
 	g.first, g.last, g.lsn, g.frames = t.first, t.last, t.lsn, t.frames
 }
 
@@ -502,7 +502,7 @@ func (r *recovery) reopen(fd *found, newest bool) error {
 	for _, f := range fd.frames {
 		g.note(&f.header, f.bytes)
 	}
-	g.head, g.incarnation, g.state = fd.frames[0].head, fd.last().incarnation, segOpen
+	g.head, g.incarnation, g.state, g.begun = fd.frames[0].head, fd.last().incarnation, segOpen, true
 	h := &s.heads[g.head]
 	damaged := fd.spoiled || uint32(len(g.body)) > s.segSize-g.end-2*blockSize
 	if newest && !damaged && s.room(g) > 0 && fd.last().seq == max(r.keep[g.head], r.marks[g.head].seq) {

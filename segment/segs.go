@@ -39,6 +39,7 @@ type segment struct {
 	head        uint8
 	retired     bool   // the disk failed to write to it: never used again
 	unsealed    bool   // its seal is not on disk: recovery looks for what follows its last frame
+	begun       bool   // its first frame is durable
 	reserve     bool   // was opened for what must always find room, not for data
 	incarnation uint64 // LSN drawn when writing to it began
 	end         uint32 // bytes filled by frames, also those not yet durable
@@ -79,6 +80,7 @@ func (g *segment) landed(f *frame) {
 		g.flight = slices.Delete(g.flight, i, i+1)
 	}
 	if f.off == 0 {
+		g.begun = f.written && !f.bad
 		held := g.held
 		g.held = nil
 		for _, h := range held {
@@ -112,7 +114,7 @@ func (s *Store) room(g *segment) uint32 {
 
 // start makes g the place where h grows. mu is held.
 func (s *Store) start(g *segment, h *head) {
-	g.state, g.head = segOpen, h.n
+	g.state, g.head, g.begun = segOpen, h.n, false
 	g.incarnation = s.nextLSN()
 	g.end, g.previous, g.frames, g.first, g.last, g.lsn = 0, 0, 0, 0, 0, 0
 	if g.live != 0 {
@@ -213,13 +215,26 @@ func (s *Store) pick(h *head) *segment {
 		want, other = other, want
 	}
 	for _, l := range []*[]*segment{want, other} {
-		if n := len(*l); n > 0 {
+		for n := len(*l); n > 0; n-- {
 			g := (*l)[n-1]
 			*l = (*l)[:n-1]
-			return g
+			if g.live == 0 {
+				return g
+			}
+			s.shelve(g)
 		}
 	}
 	return nil
+}
+
+// shelve keeps a free segment from being written because the index still names it.
+// That must not happen; but if it does, to lose a segment's room is better than what
+// it may hold. mu is held.
+func (s *Store) shelve(g *segment) {
+	s.log.Error("BUG: a free segment is still in use, it is not written any more", "disk", fmt.Sprintf("%016x", s.diskID),
+		"segment", g.n, "live_bytes", g.live)
+	g.state, g.retired = segBad, true
+	s.retired++
 }
 
 // putBack returns a segment without frames to the free ones. mu is held.
