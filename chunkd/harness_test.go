@@ -325,7 +325,7 @@ func wantCode(t testing.TB, err error, code status.Code) {
 // damage flips a byte in every stored occurrence of b below dir.
 func damage(t testing.TB, dir string, b []byte) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	names, err := filepath.Glob(filepath.Join(dir, "segments-*"))
 	if err != nil {
 		t.Fatal(err)
 	}
