@@ -42,7 +42,6 @@ func (s *Store) clean() bool {
 	}
 	for _, id := range g.chunks {
 		s.unmention(g, id)
-		s.unneeded(g, id)
 	}
 	g.chunks, g.unsealed = nil, false
 	s.stat.cleaned.Inc()
@@ -123,15 +122,6 @@ func (g *segment) follows(unsealed []*segment) bool {
 		}
 	}
 	return false
-}
-
-// unneeded lets go of a deletion that went with g. While g was emptied nothing else in
-// the log spoke of the chunk, so the deletion was not moved; if a copy of the chunk has
-// been begun since, there is still a record, and it must not name g. mu is held.
-func (s *Store) unneeded(g *segment, id chunk.ID) {
-	if r := s.index.find(id); r != nil && !r.alive() && r.state == g.n {
-		s.index.point(&r.state, noSegment)
-	}
 }
 
 // empty takes all that is alive out of g and returns when g holds nothing any more that

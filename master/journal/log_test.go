@@ -295,8 +295,15 @@ func TestDump(t *testing.T) {
 	collect(t, l, func(c Committed) bool { return c.Tag == "x" })
 	text := func(b []byte) string { return strings.ReplaceAll(string(b), "|", "\n") }
 	var live bytes.Buffer
-	if err := Dump(cfg.Dir, &live, text); err != nil {
-		t.Fatalf("%v\n%s", err, live.String())
+	deadline := time.Now().Add(10 * time.Second)
+	for spare := "ready, not used yet"; !strings.Contains(live.String(), spare); { // made in the background
+		live.Reset()
+		if err := Dump(cfg.Dir, &live, text); err != nil {
+			t.Fatalf("%v\n%s", err, live.String())
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no file was made ready:\n%s", live.String())
+		}
 	}
 	mustClose(t, l)
 	for _, want := range []string{
