@@ -20,6 +20,13 @@ type job struct {
 	witness bool
 }
 
+// input is what the driver is given: a message for raft, or an order of Log's
+// user. They keep their order.
+type input struct {
+	msg   *raftpb.Message
+	order func()
+}
+
 // run is the driver: it owns the RawNode.
 func (l *Log) run() {
 	defer close(l.done)
@@ -63,7 +70,7 @@ func (l *Log) serve() (err error) {
 			}
 			idle.Reset(witnessDelay)
 		case <-ticks:
-			l.rn.Tick()
+			l.tick()
 		case <-idle.C:
 			if err := l.witness(); err != nil {
 				return err
@@ -101,8 +108,12 @@ func (l *Log) input() error {
 	l.inbox, l.queue, l.queueBytes = nil, nil, 0
 	l.mu.Unlock()
 	l.room.Broadcast()
-	for _, m := range inbox {
-		l.step(m)
+	for _, in := range inbox {
+		if in.order != nil {
+			in.order()
+		} else if l.heard(in.msg) {
+			l.step(in.msg)
+		}
 	}
 	if len(queue) == 0 {
 		return nil
@@ -174,7 +185,9 @@ func (l *Log) drain() error {
 			case raft.LocalApplyThread:
 				l.deliver(m)
 			default:
-				peers = append(peers, m)
+				if l.leaving(m) {
+					peers = append(peers, m)
+				}
 			}
 		}
 		l.observe(&rd)
@@ -205,6 +218,7 @@ func (l *Log) observe(rd *raft.Ready) {
 		return
 	}
 	l.leads = leads
+	l.lease.led(leads)
 	for { // only the newest counts
 		select {
 		case l.leading <- Leadership{Term: l.view.Term, Leader: leads}:
@@ -296,7 +310,7 @@ func (l *Log) perform(jobs []job) error {
 	for _, m := range msgs {
 		for _, r := range m.GetResponses() {
 			if r.GetTo() == l.cfg.ID {
-				l.inbox = append(l.inbox, r)
+				l.inbox = append(l.inbox, input{msg: r})
 			} else {
 				peers = append(peers, r)
 			}

@@ -49,7 +49,13 @@ type Config struct {
 
 	// Transport carries messages to the other voters; nil with a single voter.
 	Transport Transport
-	Tick      time.Duration // raft's clock when there are peers, default 50 ms; an election takes 10 to 20 ticks
+	Tick      time.Duration // raft's clock when there are peers, default 25 ms; an election takes 20 to 40 ticks
+	// Reluctant holds back this voter's own candidacies, so that another one wins
+	// where one can: for voters that lead only to hand over.
+	Reluctant bool
+	// Clock gives the time for the lease, in nanoseconds; nil: CLOCK_BOOTTIME,
+	// which goes on while the machine is suspended.
+	Clock func() int64
 
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own
@@ -88,10 +94,25 @@ type Leadership struct {
 
 // Status is a glance at the log.
 type Status struct {
-	Term   uint64
-	Leader uint64 // 0: none known
-	Commit uint64 // last index known to be committed
-	First  uint64 // first index that is still in the files
-	Last   uint64 // last index in the log
-	Bytes  uint64 // of files that hold what no image holds yet: what a start has to read
+	ID      uint64 // this voter
+	Term    uint64
+	Leader  uint64 // 0: none known
+	Commit  uint64 // last index known to be committed
+	Applied uint64 // last index that was taken from Committed, or that the image holds
+	First   uint64 // first index that is still in the files
+	Last    uint64 // last index in the log
+	Bytes   uint64 // of files that hold what no image holds yet: what a start has to read
+	// Peers is what the leader knows of the others, by ID; empty elsewhere. It is
+	// at most 100 ms old.
+	Peers []Peer
+}
+
+// Peer is how far another voter is.
+type Peer struct {
+	ID      uint64
+	Match   uint64 // it has all entries up to here
+	Lag     uint64 // entries that it does not have yet
+	Active  bool   // it has answered within the last election timeout
+	Learner bool   // it does not vote
+	State   string // of raft's replication: probe, replicate or snapshot
 }

@@ -42,18 +42,21 @@ type Log struct {
 	room       sync.Cond  // queue has been emptied, or err is set
 	queue      []proposal
 	queueBytes int
-	inbox      []*raftpb.Message // for the driver to step
-	jobs       []job             // for the writer goroutine
-	err        error             // why the log no longer works
-	view       Status            // First and Last are unused
+	inbox      []input // for the driver
+	jobs       []job   // for the writer goroutine
+	err        error   // why the log no longer works
+	view       Status  // First, Last, Applied and Bytes are unused
 	leads      bool
 	applied    uint64 // last index taken from Committed
 
 	// Owned by the writer goroutine, or by the driver with a single voter.
 	w *writer
 
+	lease lease // see lease.go for who owns what
+
 	// Owned by the driver.
 	rn       *raft.RawNode
+	ticks    uint64     // since Open
 	unplaced []proposal // given to raft, which has not yet said where they are
 	tags     []tagged   // own proposals in the log, ascending, not yet committed
 	out      []Committed
@@ -130,6 +133,7 @@ func (l *Log) Leading() <-chan Leadership { return l.leading }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	s := l.view
+	s.Applied = l.applied
 	l.mu.Unlock()
 	first, last := l.st.bounds()
 	s.First, s.Last, s.Bytes = first, last.Index, l.st.unsaved()
@@ -156,7 +160,7 @@ func (l *Log) Step(m *raftpb.Message) error {
 	l.mu.Lock()
 	err := l.err
 	if err == nil {
-		l.inbox = append(l.inbox, m)
+		l.inbox = append(l.inbox, input{msg: m})
 	}
 	l.mu.Unlock()
 	poke(l.wake)
@@ -230,4 +234,11 @@ func (l *Log) fail(err error) {
 	if first && !errors.Is(err, status.Closed) {
 		l.cfg.Log.Error("journal: stopped", "err", err)
 	}
+}
+
+// term is raft's present term.
+func (l *Log) term() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.view.Term
 }

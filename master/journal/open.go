@@ -16,11 +16,11 @@ import (
 
 // Raft's clock, in ticks, and its limits in bytes.
 const (
-	electionTicks  = 10
-	heartbeatTicks = 1
+	electionTicks  = 20
+	heartbeatTicks = 2
 	maxMessage     = 1 << 20  // entries in one message to a peer
 	maxApplying    = 4 << 20  // committed and not yet taken from Committed
-	maxInflight    = 64 << 20 // on their way to one peer
+	maxInflight    = 16 << 20 // on their way to one peer
 )
 
 func (c *Config) complete() error {
@@ -60,7 +60,10 @@ func (c *Config) complete() error {
 		c.SyncDelay = 50 * time.Millisecond
 	}
 	if c.Tick <= 0 {
-		c.Tick = 50 * time.Millisecond
+		c.Tick = 25 * time.Millisecond
+	}
+	if c.Clock == nil {
+		c.Clock = BootTime
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -197,7 +200,8 @@ func (l *Log) found(number uint64, ready bool) error {
 // leads at once, without waiting for a tick.
 func (l *Log) startRaft() (err error) {
 	defer l.rescue(&err)
-	l.view.Term, l.view.Commit, l.applied = l.w.hard.Term, l.w.hard.Commit, l.cfg.Applied
+	l.view.ID, l.view.Term, l.view.Commit, l.applied = l.cfg.ID, l.w.hard.Term, l.w.hard.Commit, l.cfg.Applied
+	l.lease.begin(l)
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID: l.cfg.ID, Storage: l.st, Applied: l.cfg.Applied,
 		ElectionTick: electionTicks, HeartbeatTick: heartbeatTicks,

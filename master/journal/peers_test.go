@@ -17,6 +17,7 @@ type wires struct {
 	mu   sync.Mutex
 	logs map[uint64]*Log
 	cut  map[uint64]bool
+	deaf uint64 // gets no offer of leadership
 }
 
 // port is one voter's Transport.
@@ -30,7 +31,7 @@ func (p *port) Send(msgs []*raftpb.Message) {
 	defer p.w.mu.Unlock()
 	for _, m := range msgs {
 		to := p.w.logs[m.GetTo()]
-		if to == nil || p.w.cut[p.from] || p.w.cut[m.GetTo()] {
+		if to == nil || p.w.cut[p.from] || p.w.cut[m.GetTo()] || m.GetTo() == p.w.deaf && m.GetType() == raftpb.MsgTimeoutNow {
 			continue
 		}
 		_ = to.Step(proto.Clone(m).(*raftpb.Message))

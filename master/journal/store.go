@@ -414,3 +414,17 @@ func (s *store) readError() error {
 	defer s.mu.RUnlock()
 	return s.failed
 }
+
+// voters lists those who vote.
+func (s *store) voters() []uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.conf.GetVoters()
+}
+
+// lastIndex is the index of the last entry.
+func (s *store) lastIndex() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.last
+}

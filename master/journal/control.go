@@ -1,0 +1,67 @@
+package journal
+
+import (
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+type progressOf = tracker.Progress
+
+// progressState names raft's state of replication.
+func progressState(pr tracker.Progress) string {
+	switch pr.State {
+	case tracker.StateReplicate:
+		return "replicate"
+	case tracker.StateSnapshot:
+		return "snapshot"
+	}
+	return "probe"
+}
+
+// order has the driver run f. It does not wait.
+func (l *Log) order(f func()) {
+	l.mu.Lock()
+	l.inbox = append(l.inbox, input{order: f})
+	l.mu.Unlock()
+	poke(l.wake)
+}
+
+// ForgetLeader says that the present leader is surely dead: this voter is free
+// to vote for another one at once. It changes nothing if the leader speaks up
+// again. To be called only with proof, such as the word of the process that
+// watched it die: the leader's lease is not waited for.
+func (l *Log) ForgetLeader() {
+	l.order(func() {
+		l.lease.mute = 0
+		if err := l.rn.ForgetLeader(); err != nil {
+			l.cfg.Log.Debug("journal: raft does not forget its leader", "err", err)
+		}
+	})
+}
+
+// Campaign makes this voter ask the others for their votes. As long as they
+// hear a leader they refuse, and nothing changes.
+func (l *Log) Campaign() {
+	l.order(func() {
+		if l.soft.RaftState == raft.StateLeader {
+			return
+		}
+		l.lease.campaign = true
+		if err := l.rn.Campaign(); err != nil {
+			l.cfg.Log.Debug("journal: raft does not campaign", "err", err)
+		}
+	})
+}
+
+// Transfer hands leadership over to another voter, as soon as it has all of the
+// log. Proposals are refused meanwhile; the lease ends before the other one may
+// lead. It is over when Leading says so, or has failed when Status still names
+// this voter after an election timeout. It does nothing on a follower.
+func (l *Log) Transfer(to uint64) {
+	l.order(func() {
+		if l.soft.RaftState == raft.StateLeader && to != l.cfg.ID {
+			l.cfg.Log.Info("journal: handing leadership over", "to", to)
+			l.rn.TransferLeader(to)
+		}
+	})
+}
