@@ -32,6 +32,7 @@ var rooms = map[string][]string{
 	"wire":             {"chunk", "inode", "status", "codec"},
 	"engine":           {},
 	"link":             {"chunk", "status", "wire"},
+	"vip":              {},
 	"segment":          {"chunk", "status", "codec", "engine/..."},
 	"master/state":     {"chunk", "inode", "status", "codec"},
 	"master/journal":   {"chunk", "status", "codec", "engine"},
