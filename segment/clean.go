@@ -2,6 +2,7 @@ package segment
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/status"
@@ -40,10 +41,7 @@ func (s *Store) clean() bool {
 		}
 		return s.usable() == nil
 	}
-	for _, id := range g.chunks {
-		s.unmention(g, id)
-	}
-	g.chunks, g.unsealed = nil, false
+	s.emptied(g)
 	s.stat.cleaned.Inc()
 	if g.retired {
 		g.state = segBad
@@ -56,6 +54,24 @@ func (s *Store) clean() bool {
 	}
 	s.changed.Broadcast()
 	return true
+}
+
+// emptied takes a segment that was marked free out of the books. A deletion that it told
+// of may still be named: it was not moved because no other segment had entries of the
+// chunk, and then, while the mark was on its way, the chunk began another life. What it
+// hid is gone with the segment. mu is held.
+func (s *Store) emptied(g *segment) {
+	for _, id := range g.chunks {
+		if r := s.index.find(id); r != nil && r.state == g.n {
+			s.index.point(&r.state, noSegment)
+			r.hide, r.base = 0, 0
+		}
+		s.unmention(g, id)
+	}
+	if g.live != 0 {
+		panic(fmt.Sprintf("BUG: segment %d was marked free with %d live bytes", g.n, g.live))
+	}
+	g.chunks, g.unsealed = nil, false
 }
 
 // progress notes that cleaning is not in vain. mu is held.

@@ -215,26 +215,13 @@ func (s *Store) pick(h *head) *segment {
 		want, other = other, want
 	}
 	for _, l := range []*[]*segment{want, other} {
-		for n := len(*l); n > 0; n-- {
+		if n := len(*l); n > 0 {
 			g := (*l)[n-1]
 			*l = (*l)[:n-1]
-			if g.live == 0 {
-				return g
-			}
-			s.shelve(g)
+			return g
 		}
 	}
 	return nil
-}
-
-// shelve keeps a free segment from being written because the index still names it.
-// That must not happen; but if it does, to lose a segment's room is better than what
-// it may hold. mu is held.
-func (s *Store) shelve(g *segment) {
-	s.log.Error("BUG: a free segment is still in use, it is not written any more", "disk", fmt.Sprintf("%016x", s.diskID),
-		"segment", g.n, "live_bytes", g.live)
-	g.state, g.retired = segBad, true
-	s.retired++
 }
 
 // putBack returns a segment without frames to the free ones. mu is held.
