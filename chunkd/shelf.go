@@ -235,7 +235,8 @@ func (s *shelf) close() error {
 	return errors.Join(errs...)
 }
 
-// openDisk opens the directory and, unless it is fresh (empty), its store.
+// openDisk opens the directory and, unless it is fresh, its store. Fresh is one that is
+// empty, or in which the making of a store was cut short before it held anything.
 func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error) {
 	d = &disk{path: dir, log: cfg.Log, owner: o}
 	d.reads.limit = readLane
@@ -250,13 +251,17 @@ func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error)
 	}
 	d.backend = d.eng.Backend()
 	files, err := d.eng.List()
-	if err == nil && len(files) > 0 {
+	fresh = len(files) == 0
+	if err == nil && !fresh {
+		fresh, err = segment.Unmade(d.eng)
+	}
+	if err == nil && !fresh {
 		err = d.openStore(cfg, nil)
 	}
 	if err != nil {
 		d.eng.Close()
 	}
-	return d, len(files) == 0, err
+	return d, fresh, err
 }
 
 // openStore opens the disk's store, or makes it for an identity.

@@ -115,25 +115,28 @@ func (s *super) geometry() error {
 	return nil
 }
 
-// readSuper finds the newest valid copy.
+// readSuper finds the newest valid copy. It returns errBlank if there never was one: the
+// copies that the second generation goes to are blank, and what was to be the first
+// generation is, at most, torn.
 func readSuper(f engine.File) (super, error) {
 	if f.Size() < superFile {
 		return super{}, fmt.Errorf("%s: %d bytes, %d expected", superName, f.Size(), superFile)
 	}
 	var best super
 	var errs []error
-	blanks := 0
+	unborn := 0
 	b := engine.Alloc(blockSize)
 	defer engine.Free(b)
 	for i := range superCopies {
 		err := f.ReadAt(b, int64(i)*superStride)
 		var s super
 		if err == nil {
-			s, err = decodeSuper(b, i)
+			if s, err = decodeSuper(b, i); err == errBlank || err != nil && i >= superCopies/2 {
+				unborn++
+			}
 		}
 		switch {
 		case err == errBlank:
-			blanks++
 		case errors.Is(err, errFormat):
 			return best, fmt.Errorf("%s: %w", superName, err)
 		case err != nil:
@@ -145,7 +148,7 @@ func readSuper(f engine.File) (super, error) {
 	switch {
 	case best.generation != 0:
 		return best, nil
-	case blanks == superCopies:
+	case unborn == superCopies:
 		return best, errBlank
 	}
 	return best, fmt.Errorf("%s: no valid copy: %w", superName, errors.Join(errs...))
@@ -194,6 +197,22 @@ func openSuper(cfg *Config) (engine.File, super, error) {
 		return nil, s, errors.Join(err, f.Close())
 	}
 	return f, s, nil
+}
+
+// Unmade tells whether a disk that has files is yet to become a store: creation was cut
+// short before its superblock was written, and there is nothing else. Open with
+// Config.Create makes the store then, as it does on an empty disk.
+func Unmade(d engine.Disk) (bool, error) {
+	names, err := d.List()
+	if err != nil || len(names) != 1 || names[0] != superName {
+		return false, err
+	}
+	f, err := d.Open(superName)
+	if err != nil {
+		return false, err
+	}
+	_, err = readSuper(f)
+	return err == errBlank, f.Close()
 }
 
 func createSuper(cfg *Config) (engine.File, super, error) {
