@@ -10,113 +10,6 @@ import (
 	"github.com/varvefs/varve/status"
 )
 
-// act is one thing that can be done to a store.
-type act struct {
-	name string
-	do   func(w *world)
-}
-
-var acts = []act{
-	{"tiny", func(w *world) { w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: 10, Data: w.fill(100)})) }},
-	{"block", func(w *world) {
-		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, Off: 0, Data: w.fill(blockSize)}))
-	}},
-	{"odd", func(w *world) {
-		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, Off: 3000, Data: w.fill(6000)}))
-	}},
-	{"other", func(w *world) {
-		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Off: 4096, Data: w.fill(3500)}))
-	}},
-	{"zero", func(w *world) {
-		w.must(w.write(Write{Chunk: 1, Version: 2, Create: true, What: WriteZero, Off: 50, Len: 5000}))
-	}},
-	{"delete", func(w *world) { w.delete(1) }},
-	{"version", func(w *world) { w.setVersion(1, 3) }},
-	{"import", func(w *world) {
-		w.must(w.replace(1, 4, true, Write{Off: 0, Data: w.fill(4096)}, Write{Off: 8192, Data: w.fill(50)}))
-	}},
-	{"sync", func(w *world) { w.must(w.s.Sync([]chunk.ID{1, 2})) }},
-}
-
-// must accepts what the model does not follow: a version that went back.
-func (w *world) must(err error) {
-	w.t.Helper()
-	if err != nil && !errors.Is(err, status.StaleVersion) {
-		w.fatal("%v", err)
-	}
-}
-
-// explore crashes the world where it is, with every subset of the blocks in flight if
-// they are few, else with some.
-func (w *world) explore(most int) {
-	blocks := 0
-	for _, p := range w.disk.Pending() {
-		blocks += p.Len / blockSize
-	}
-	if blocks < 30 && 1<<blocks <= most {
-		for e := new(sim.Every); e.Next(); {
-			w.crash(e, 0)
-		}
-		return
-	}
-	for range most {
-		w.crash(sim.Random(w.rnd.Uint64()), 0)
-	}
-}
-
-// TestCrashEverywhere does every sequence of few acts, on an empty store and on one that
-// has a past, and cuts the power before and after everything the disk does, with every
-// subset of the blocks that are in flight.
-func TestCrashEverywhere(t *testing.T) {
-	length, most := 3, 32
-	if testing.Short() {
-		length, most = 2, 16
-	}
-	total, seq := 0, make([]int, length)
-	for i := 0; ; i++ {
-		name := ""
-		for _, a := range seq {
-			name += acts[a].name + " "
-		}
-		total += crashSequence(t, fmt.Sprintf("sequence %s", name), uint64(i), seq, most, i%2 == 1)
-		k := 0
-		for k < length && seq[k] == len(acts)-1 {
-			seq[k] = 0
-			k++
-		}
-		if k == length {
-			break
-		}
-		seq[k]++
-	}
-	t.Logf("%d crash states", total)
-}
-
-func crashSequence(t *testing.T, name string, seed uint64, seq []int, most int, past bool) int {
-	w := newWorld(t, name, seed, blockSize)
-	if past {
-		w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Data: w.fill(9000)}))
-		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Data: w.fill(100)}))
-		w.delete(2)
-		w.must(w.s.Sync([]chunk.ID{1, 2}))
-		w.restart(sim.Oldest)
-	}
-	w.onStep = func() { w.explore(most) }
-	for _, a := range seq {
-		acts[a].do(w)
-		w.explore(most)
-		if w.rnd.IntN(2) == 0 {
-			w.disk.Step()
-			w.explore(most)
-		}
-	}
-	for w.disk.Step() {
-		w.explore(most)
-	}
-	w.check(w.s, true)
-	return w.checks
-}
-
 // TestCrashAtRandom runs long random histories, cleaner included, with cuts of the power
 // at any moment, tears at any sector, and cuts during recovery.
 func TestCrashAtRandom(t *testing.T) {
@@ -124,7 +17,6 @@ func TestCrashAtRandom(t *testing.T) {
 	if testing.Short() {
 		runs, steps = 5, 300
 	}
-	runs *= torture()
 	total, cleaned, merged := 0, 0, 0
 	for run := range runs {
 		w := newWorld(t, fmt.Sprintf("seed %d", run), uint64(run), 512)

@@ -19,7 +19,6 @@ func TestWriteErrors(t *testing.T) {
 	if testing.Short() {
 		runs = 4
 	}
-	runs *= torture()
 	faults := uint64(0)
 	for run := range runs {
 		w := newWorld(t, fmt.Sprintf("seed %d", run), 1000+uint64(run), 512)
@@ -91,7 +90,6 @@ func TestDishonestDisk(t *testing.T) {
 	if testing.Short() {
 		runs = 40
 	}
-	runs *= torture()
 	noticed := 0
 	for run := range runs {
 		w := newWorld(t, fmt.Sprintf("seed %d", run), uint64(run), blockSize)

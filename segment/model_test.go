@@ -2,11 +2,14 @@ package segment
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"strconv"
 	"testing"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine/sim"
@@ -17,10 +20,14 @@ import (
 // keeps the order of the changes of a chunk, so what comes back is one of the states,
 // never a mixture.
 
-// torture is how many times as many random runs as usual are wanted.
-func torture() int {
-	n, _ := strconv.Atoi(os.Getenv("VARVE_TORTURE"))
-	return max(n, 1)
+// tortureTime is how long the tests of crashes and faults are to go on, as asked for by
+// VARVE_TORTURE; 0: the usual.
+func tortureTime() time.Duration {
+	d, err := time.ParseDuration(cmp.Or(os.Getenv("VARVE_TORTURE"), "0"))
+	if err != nil {
+		panic("VARVE_TORTURE: " + err.Error())
+	}
+	return d
 }
 
 const modelSize = 40 << 10 // bytes of a chunk that the model looks at
@@ -61,14 +68,20 @@ type world struct {
 	disk   *sim.Disk
 	s      *Store
 	chunks map[chunk.ID]*history
-	onStep func() // before each operation of the disk ends
-	checks int    // crash states that were looked at
-	seed   uint64 // of the next fill
+	onStep func()       // before each operation of the disk ends
+	checks int          // crash states that were looked at
+	seed   uint64       // of the next fill
+	met    *metrics.Set // of the stores that are only looked at
+
+	explored moment // when explore was here last
 }
 
 func newWorld(t testing.TB, name string, seed uint64, grain int) *world {
-	w := &world{t: t, name: name, rnd: rand.New(rand.NewPCG(seed, 99)), chunks: make(map[chunk.ID]*history),
-		disk: sim.New(sim.Config{Seed: seed, Mode: sim.Manual, Grain: grain})}
+	return newWorldOn(t, name, seed, sim.New(sim.Config{Seed: seed, Mode: sim.Manual, Grain: grain}))
+}
+
+func newWorldOn(t testing.TB, name string, seed uint64, d *sim.Disk) *world {
+	w := &world{t: t, name: name, rnd: rand.New(rand.NewPCG(seed, 99)), chunks: make(map[chunk.ID]*history), disk: d, met: metrics.NewSet()}
 	w.open()
 	return w
 }
@@ -319,7 +332,7 @@ func (w *world) recoverFrom(d *sim.Disk, depth int) map[chunk.ID]int {
 		}
 		return d.Step()
 	})
-	cfg.Disk = d
+	cfg.Disk, cfg.Metrics = d, w.met
 	s, err := Open(cfg)
 	if err != nil {
 		w.fatal("open after a crash: %v", err)

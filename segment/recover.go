@@ -62,13 +62,18 @@ func (r *recovery) lookAll() {
 	s := r.s
 	r.found = make([]*found, len(s.segs))
 	var next atomic.Int64
+	work := func() {
+		for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
+			r.found[i] = look(s.segs[i], s.segSize, s.diskID)
+		}
+	}
+	if s.step != nil {
+		work()
+		return
+	}
 	var wg sync.WaitGroup
 	for range min(lookers, len(s.segs)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
-				r.found[i] = look(s.segs[i], s.segSize, s.diskID)
-			}
-		})
+		wg.Go(work)
 	}
 	wg.Wait()
 }

@@ -2,18 +2,15 @@ package sim
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 )
 
-// pageSize is the unit in which durable contents are kept, in bytes. A page that does not
-// exist is zero.
-const pageSize = 64 << 10
+// pageSize is the unit in which durable contents are kept, in bytes: that of the smallest
+// writes. A page that does not exist is zero.
+const pageSize = 4 << 10
 
-// page is shared between a disk and its crash clones until somebody writes to it.
-type page struct {
-	shared bool // set once, before the second owner sees the page
-	data   [pageSize]byte
-}
+type page [pageSize]byte
 
 // version is what one write put into a grain and what no flush has made durable yet.
 type version struct {
@@ -29,14 +26,16 @@ type file struct {
 	grain   int64
 	open    int // handles
 	removed bool
-	pages   map[int64]*page
+	// pages are the durable contents that this disk has changed since it was last cloned;
+	// base those before. base, and the pages in it, are shared with clones and never change.
+	pages, base map[int64]*page
 	// loose holds, by grain number, the versions since the durable one, oldest first.
 	// What reads see is the last of them.
 	loose map[int64][]version
 }
 
 func newFile(name string, size int64, grain int) *file {
-	return &file{name: name, size: size, grain: int64(grain), pages: map[int64]*page{}, loose: map[int64][]version{}}
+	return &file{name: name, size: size, grain: int64(grain), loose: map[int64][]version{}}
 }
 
 // read copies what a reader sees.
@@ -56,8 +55,8 @@ func (c *file) readDurable(buf []byte, off int64) {
 	for len(buf) > 0 {
 		at := off % pageSize
 		n := min(int64(len(buf)), pageSize-at)
-		if p := c.pages[off/pageSize]; p != nil {
-			copy(buf[:n], p.data[at:])
+		if p := c.page(off / pageSize); p != nil {
+			copy(buf[:n], p[at:])
 		} else {
 			clear(buf[:n])
 		}
@@ -87,25 +86,53 @@ func (c *file) writeDurable(buf []byte, off int64) {
 	for len(buf) > 0 {
 		at := off % pageSize
 		n := min(int64(len(buf)), pageSize-at)
-		copy(c.owned(off / pageSize).data[at:], buf[:n])
+		if n == pageSize {
+			c.replace(off/pageSize, (*page)(slices.Clone(buf[:n])))
+		} else {
+			copy(c.owned(off / pageSize)[at:], buf[:n])
+		}
 		buf = buf[n:]
 		off += n
 	}
 }
 
+// page returns page i for reading, nil if it is zero.
+func (c *file) page(i int64) *page {
+	if p := c.pages[i]; p != nil {
+		return p
+	}
+	return c.base[i]
+}
+
 // owned returns page i for writing.
 func (c *file) owned(i int64) *page {
 	p := c.pages[i]
-	switch {
-	case p == nil:
-		p = &page{}
-	case p.shared:
-		p = &page{data: p.data}
-	default:
-		return p
+	if p == nil {
+		p = new(page)
+		if old := c.base[i]; old != nil {
+			*p = *old
+		}
+		c.replace(i, p)
+	}
+	return p
+}
+
+func (c *file) replace(i int64, p *page) {
+	if c.pages == nil {
+		c.pages = make(map[int64]*page)
 	}
 	c.pages[i] = p
-	return p
+}
+
+// share makes all pages ones that clones may have too.
+func (c *file) share() map[int64]*page {
+	if len(c.pages) > 0 {
+		all := make(map[int64]*page, len(c.base)+len(c.pages))
+		maps.Copy(all, c.base)
+		maps.Copy(all, c.pages)
+		c.base, c.pages = all, nil
+	}
+	return c.base
 }
 
 // flush makes durable what was written up to clock.
@@ -144,11 +171,9 @@ func (c *file) taint(clock uint64) {
 // in flight, oldest first.
 func (c *file) survive(ch Chooser, inflight []*pending) *file {
 	n := newFile(c.name, c.size, int(c.grain))
-	for i, p := range c.pages {
-		if !p.shared {
-			p.shared = true
-		}
-		n.pages[i] = p
+	n.base = c.share()
+	if len(c.loose) == 0 && len(inflight) == 0 {
+		return n
 	}
 	candidates := map[int64][][]byte{}
 	for g, versions := range c.loose {
