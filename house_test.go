@@ -40,6 +40,8 @@ var rooms = map[string][]string{
 	"master/image":     {"chunk", "inode", "status", "codec", "master/state"},
 	"master/placement": {"chunk", "status"},
 	"master/locks":     {"inode", "status"},
+	"master/voters":    {"status", "wire", "link"},
+	"master/metalog":   {"wire", "master/image", "master/journal", "master/voters"},
 	"master":           {"chunk", "inode", "status", "codec", "wire", "link", "master/..."},
 	"chunkd":           {"chunk", "inode", "status", "wire", "link", "engine/...", "segment"},
 	"client":           {"chunk", "inode", "status", "wire", "link"},

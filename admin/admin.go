@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/varvefs/varve/inode"
@@ -16,8 +17,12 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// dialTimeout bounds the connection to one master.
-const dialTimeout = 3 * time.Second
+const (
+	dialTimeout   = 3 * time.Second       // of the connection to one master
+	leaderWait    = 3 * time.Second       // for one of several masters to lead
+	leaderAgain   = 50 * time.Millisecond // between two rounds through the masters
+	maxCandidates = 16
+)
 
 // Client asks the leading master.
 type Client struct {
@@ -25,24 +30,76 @@ type Client struct {
 	addr string
 }
 
-// Dial connects to the first of the masters that answers and accepts the key.
+// Dial connects to the master that leads. The masters given name the others, so
+// that one address is enough. When none leads within a few seconds, it is one
+// that answers: it can tell the status, and nothing else.
 func Dial(ctx context.Context, masters []string, key []byte) (*Client, error) {
-	var errs []error
-	for _, addr := range masters {
-		dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
-		conn, err := link.Dial(dialCtx, "tcp", addr, link.Config{
-			Key: key, Role: wire.RoleAdmin, Want: wire.RoleMaster, Client: "varve admin",
-		}, nil)
-		cancel()
-		if err == nil {
-			return &Client{conn, addr}, nil
-		}
-		errs = append(errs, fmt.Errorf("master %s: %w", addr, err))
-	}
-	if len(errs) == 0 {
+	if len(masters) == 0 {
 		return nil, status.Errorf(status.Invalid, "no master is configured")
 	}
-	return nil, errors.Join(errs...)
+	masters = slices.Clone(masters)
+	for deadline := time.Now().Add(leaderWait); ; {
+		c, leads, err := dialRound(ctx, &masters, key)
+		if leads || c == nil || time.Now().After(deadline) {
+			return c, err
+		}
+		select {
+		case <-ctx.Done():
+			return c, nil
+		case <-time.After(leaderAgain):
+		}
+		c.Close()
+	}
+}
+
+// dialRound tries all masters once, also those it hears of on the way. It
+// returns the leader, or else the first one that answers.
+func dialRound(ctx context.Context, masters *[]string, key []byte) (first *Client, leads bool, err error) {
+	var errs []error
+	for i := 0; i < len(*masters); i++ {
+		c, who, err := dialOne(ctx, (*masters)[i], key)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if who.Leads {
+			if first != nil {
+				first.Close()
+			}
+			return c, true, nil
+		}
+		for _, addr := range who.Masters {
+			if !slices.Contains(*masters, addr) && len(*masters) < maxCandidates {
+				*masters = append(*masters, addr)
+			}
+		}
+		if first == nil {
+			first = c
+		} else {
+			c.Close()
+		}
+	}
+	if first != nil {
+		return first, false, nil
+	}
+	return nil, false, errors.Join(errs...)
+}
+
+func dialOne(ctx context.Context, addr string, key []byte) (*Client, *wire.WhoReply, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	conn, err := link.Dial(ctx, "tcp", addr, link.Config{
+		Key: key, Role: wire.RoleAdmin, Want: wire.RoleMaster, Client: "varve admin",
+	}, nil)
+	if err != nil {
+		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
+	}
+	var who wire.WhoReply
+	if err := conn.Call(ctx, &wire.Who{}, nil, &who); err != nil {
+		conn.Close()
+		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
+	}
+	return &Client{conn, addr}, &who, nil
 }
 
 // Addr is the master that is asked.
@@ -113,4 +170,28 @@ func (c *Client) SetGoal(ctx context.Context, ino inode.Ino, goal uint8, recursi
 // SaveImage makes the master write an image of its tree now.
 func (c *Client) SaveImage(ctx context.Context) (*wire.SaveReply, error) {
 	return ask[wire.SaveReply](ctx, c, wire.AskSnapshot, nil)
+}
+
+// Handover makes the leading master hand over to another one: id, or 0 for the
+// best standby. It returns when the other one leads and serves.
+func (c *Client) Handover(ctx context.Context, id uint64, key []byte) (*wire.HandoverReply, time.Duration, error) {
+	begun := time.Now()
+	r, err := ask[wire.HandoverReply](ctx, c, wire.AskHandover, wire.VoterArgs{ID: id})
+	if err != nil {
+		return nil, 0, err
+	}
+	for {
+		next, who, err := dialOne(ctx, r.Addr, key)
+		if err == nil {
+			next.Close()
+			if who.Leads && who.Epoch > r.Epoch {
+				return r, time.Since(begun), nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return r, 0, fmt.Errorf("master %s does not lead yet: %w", r.Addr, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }

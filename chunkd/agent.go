@@ -28,6 +28,8 @@ type agent struct {
 	link link.Config
 	wake chan struct{} // urgent news has come
 
+	passing sync.Mutex // held by pass, over its calls; taken before mu
+
 	mu     sync.Mutex
 	listen bool // news is collected: a registration is under way or done
 	live   bool // the master has the whole report
@@ -37,6 +39,8 @@ type agent struct {
 // news is what the master does not know yet.
 type news struct {
 	made    []chunk.ID // copies that appeared
+	raised  []chunk.ID // copies that have a new version
+	gone    []chunk.ID // copies that were removed by order
 	lost    []chunk.ID
 	damaged []chunk.ID
 }
@@ -108,7 +112,7 @@ func (a *agent) run() {
 func (a *agent) session(ctx context.Context) error {
 	orderCtx, cancel := context.WithCancel(ctx)
 	book := &orderBook{ctx: orderCtx}
-	c, err := link.Dial(ctx, "tcp", a.addr, a.link, link.HandlerFunc(func(c *link.Conn, r *link.Request) { a.s.serveOrder(book, c, r) }))
+	c, err := link.Dial(ctx, "tcp", a.addr, a.link, link.HandlerFunc(func(c *link.Conn, r *link.Request) { a.s.serveOrder(a, book, c, r) }))
 	if err != nil {
 		cancel()
 		return err
@@ -243,18 +247,29 @@ func (a *agent) reportAll(ctx context.Context, c *link.Conn) error {
 	return nil
 }
 
-// pass tells the master the news.
-func (a *agent) pass(ctx context.Context, c *link.Conn) error {
-	n := a.take()
-	for len(n.made) > 0 {
-		k := min(len(n.made), reportBatch)
-		var r wire.Report
-		for _, id := range n.made[:k] {
-			if _, info, err := a.s.shelf.find(id); err == nil {
-				r.Copies = append(r.Copies, wire.Copy{Chunk: id, Version: info.Version, Length: info.Length})
-			}
+// describe makes one report's worth of copies, and returns what is left over.
+func (s *Server) describe(ids []chunk.ID) (copies []wire.Copy, rest []chunk.ID) {
+	k := min(len(ids), reportBatch)
+	for _, id := range ids[:k] {
+		if _, info, err := s.shelf.find(id); err == nil {
+			copies = append(copies, wire.Copy{Chunk: id, Version: info.Version, Length: info.Length})
 		}
-		n.made = n.made[k:]
+	}
+	return copies, ids[k:]
+}
+
+// pass tells the master the news. When it returns, the master has all that was
+// news when it was called.
+func (a *agent) pass(ctx context.Context, c *link.Conn) error {
+	a.passing.Lock()
+	defer a.passing.Unlock()
+	n := a.take()
+	for len(n.made)+len(n.raised)+len(n.gone) > 0 {
+		var r wire.Report
+		r.Copies, n.made = a.s.describe(n.made)
+		r.Raised, n.raised = a.s.describe(n.raised)
+		g := min(len(n.gone), reportBatch)
+		r.Gone, n.gone = n.gone[:g], n.gone[g:]
 		if err := a.call(ctx, c, &r); err != nil {
 			return err
 		}

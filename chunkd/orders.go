@@ -49,11 +49,11 @@ func (b *orderBook) close() {
 }
 
 // serveOrder handles a master's request, on the agent's connection.
-func (s *Server) serveOrder(b *orderBook, c *link.Conn, r *link.Request) {
+func (s *Server) serveOrder(a *agent, b *orderBook, c *link.Conn, r *link.Request) {
 	if !s.enter(r) {
 		return
 	}
-	o, err := s.orderOf(r.Kind)
+	o, err := s.orderOf(a, c, r.Kind)
 	if err == nil {
 		err = r.Decode(o.msg)
 	}
@@ -86,8 +86,11 @@ func (s *Server) serveOrder(b *orderBook, c *link.Conn, r *link.Request) {
 	})
 }
 
-func (s *Server) orderOf(k wire.Kind) (order, error) {
+func (s *Server) orderOf(a *agent, c *link.Conn, k wire.Kind) (order, error) {
 	switch k {
+	case wire.KindLead:
+		m := new(wire.Lead)
+		return order{m, &m.Epoch, &s.orders, func(ctx context.Context) (wire.Message, error) { return nil, a.pass(ctx, c) }}, nil
 	case wire.KindDelete:
 		m := new(wire.Delete)
 		return order{m, &m.Epoch, &s.orders, func(context.Context) (wire.Message, error) { return nil, s.remove(m.Copies) }}, nil
@@ -135,6 +138,9 @@ func (s *Server) remove(copies []wire.Copy) error {
 		}
 	}
 	err := eachDisk(byDisk, func(d *disk, ids []chunk.ID) error { return d.check(d.store.Delete(ids)) })
+	if err == nil && len(begun) > 0 {
+		s.removed(begun)
+	}
 	for _, id := range begun {
 		if err == nil {
 			s.renewed(id)
@@ -172,6 +178,7 @@ func (s *Server) setVersion(m *wire.SetVersion) error {
 		return d.check(err)
 	}
 	s.fence.forget(m.Chunk)
+	s.raised(m.Chunk)
 	return nil
 }
 

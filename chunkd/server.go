@@ -243,3 +243,17 @@ func (s *Server) appeared(id chunk.ID) {
 		a.tell(func(n *news) { n.made = append(n.made, id) }, false)
 	}
 }
+
+// raised notes a copy's new version for the next report.
+func (s *Server) raised(id chunk.ID) {
+	for _, a := range s.agents {
+		a.tell(func(n *news) { n.raised = append(n.raised, id) }, false)
+	}
+}
+
+// removed notes copies that were removed, for masters that did not order it.
+func (s *Server) removed(ids []chunk.ID) {
+	for _, a := range s.agents {
+		a.tell(func(n *news) { n.gone = append(n.gone, ids...) }, false)
+	}
+}

@@ -131,8 +131,12 @@ func (w *writing) store() (segment.Ticket, error) {
 	t, err := d.store.Write(segment.Write{
 		Chunk: m.Chunk, Version: m.Version, What: m.What, Create: m.Create, Off: m.Off, Len: m.Len, Data: w.r.Data, Sums: m.Sums,
 	})
-	if err == nil && fresh {
+	switch {
+	case err != nil:
+	case fresh:
 		s.appeared(m.Chunk)
+	case info.Version < m.Version:
+		s.raised(m.Chunk)
 	}
 	return t, d.check(err)
 }

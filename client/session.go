@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"slices"
@@ -41,11 +42,13 @@ type session struct {
 	lastSeq    uint64
 	doneSeq    uint64
 	unanswered map[uint64]struct{}
-	master     int // index in Config.Masters of the one that is tried next
+	scouts     []string // addresses of masters that are asked who leads
+
+	offers chan offer // masters that lead
 }
 
 func newSession(c *Client) *session {
-	return &session{c: c, pending: make(map[uint64]*call), unanswered: make(map[uint64]struct{})}
+	return &session{c: c, pending: make(map[uint64]*call), unanswered: make(map[uint64]struct{}), offers: make(chan offer)}
 }
 
 // left is how long rights are still good.
@@ -58,8 +61,12 @@ func (s *session) alive() bool { return s.left() > 0 }
 func (s *session) open(ctx context.Context) error {
 	wait := backoffMin
 	for {
-		conn, err := s.connect(ctx)
+		conn, addr, err := s.connect(ctx)
 		if err == nil {
+			s.scoutFor(addr, conn)
+			for _, addr := range s.c.cfg.Masters {
+				s.scoutFor(addr, nil)
+			}
 			s.c.spawn(func() { s.run(conn) })
 			return nil
 		}
@@ -87,23 +94,11 @@ func hopeless(err error) bool {
 // run keeps a connection until the client is closed.
 func (s *session) run(conn *link.Conn) {
 	for {
-		s.ping(conn)
+		o := s.ping(conn)
 		s.detach(conn)
 		part(conn)
-		wait := backoffMin
-		for {
-			if s.c.ctx.Err() != nil {
-				return
-			}
-			var err error
-			if conn, err = s.connect(s.c.ctx); err == nil {
-				break
-			}
-			s.c.log.Warn("cannot reach a master", "err", err, "unanswered", s.waiting())
-			if !s.c.sleep(s.c.ctx, wait) {
-				return
-			}
-			wait = min(2*wait, backoffMax)
+		if conn = s.next(o); conn == nil {
+			return
 		}
 		s.c.met.reconnects.Inc()
 		s.c.log.Info("connected to the master again", slog.Uint64("session", s.id.Load()))
@@ -132,8 +127,8 @@ func part(conn *link.Conn) {
 	<-conn.Value().(*recallDesk).ended
 }
 
-// ping renews the lease until the connection dies.
-func (s *session) ping(conn *link.Conn) {
+// ping renews the lease until the connection dies, or another master leads.
+func (s *session) ping(conn *link.Conn) *offer {
 	s.mu.Lock()
 	every := max(s.leaseTime/4, 50*time.Millisecond)
 	lease := s.leaseTime
@@ -143,9 +138,16 @@ func (s *session) ping(conn *link.Conn) {
 	for {
 		select {
 		case <-conn.Done():
-			return
+			return nil
 		case <-s.c.ctx.Done():
-			return
+			return nil
+		case o := <-s.offers:
+			if o.epoch > s.epoch.Load() {
+				s.c.log.Info("another master leads", "epoch", o.epoch)
+				return &o
+			}
+			o.taken <- false
+			continue
 		case <-t.C:
 		}
 		sent := s.c.now()
@@ -161,33 +163,29 @@ func (s *session) ping(conn *link.Conn) {
 	}
 }
 
-// connect tries every master once, beginning with the one that led last.
-func (s *session) connect(ctx context.Context) (*link.Conn, error) {
-	var err error
-	for range s.c.cfg.Masters {
-		addr := s.c.cfg.Masters[s.master%len(s.c.cfg.Masters)]
-		var conn *link.Conn
-		if conn, err = s.connectTo(ctx, addr); err == nil {
-			return conn, nil
+// connect tries every master once, for the first session.
+func (s *session) connect(ctx context.Context) (*link.Conn, string, error) {
+	var errs []error
+	for _, addr := range s.c.cfg.Masters {
+		conn, err := s.dial(ctx, addr)
+		if err == nil {
+			if err = s.openOn(ctx, conn); err == nil {
+				return conn, addr, nil
+			}
+			part(conn)
 		}
-		if status.CodeOf(err) == status.Stale {
-			s.lost()
-			return nil, err
+		if hopeless(err) {
+			return nil, "", err
 		}
-		s.master++
+		errs = append(errs, err)
 	}
-	return nil, err
+	return nil, "", errors.Join(errs...)
 }
 
-func (s *session) connectTo(ctx context.Context, addr string) (*link.Conn, error) {
+// openOn opens the session, or takes it up, on a connection to the master that leads.
+func (s *session) openOn(ctx context.Context, conn *link.Conn) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTime)
 	defer cancel()
-	desk := &recallDesk{c: s.c, ended: make(chan struct{})}
-	conn, err := link.Dial(ctx, "tcp", addr, s.c.linkConfig(wire.RoleMaster), desk)
-	if err != nil {
-		return nil, err
-	}
-	conn.SetValue(desk)
 	open := &wire.SessionOpen{
 		Session: s.id.Load(), Try: s.tries.Add(1), Host: s.c.cfg.Host, Mount: s.c.cfg.Mount,
 		Path: s.c.cfg.Path, ReadOnly: s.c.cfg.ReadOnly, Held: s.c.held(),
@@ -203,18 +201,17 @@ func (s *session) connectTo(ctx context.Context, addr string) (*link.Conn, error
 		}
 		done <- err
 	})
+	var err error
 	select {
 	case err = <-done:
 	case <-ctx.Done():
 		conn.Close()
 		err = <-done
 	}
-	if err != nil {
-		part(conn)
-		return nil, err
+	if err == nil {
+		s.resend(conn)
 	}
-	s.resend(conn)
-	return conn, nil
+	return err
 }
 
 // attach runs on the read goroutine, before any recall of the new connection.

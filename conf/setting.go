@@ -108,7 +108,8 @@ func (s *Setting) Type() string {
 }
 
 // Validate applies the setting's check: "a|b|c" one of these words, "1..9" a
-// range of whole numbers, "8MiB.." a least size, "addrs" a list of HOST:PORT.
+// range of whole numbers, "8MiB.." a least size, "addrs" a list of HOST:PORT,
+// "voters" one of NUMBER=HOST:PORT.
 func (s *Setting) Validate() error {
 	if a, ok := s.value.Interface().(Addr); ok {
 		return a.UnmarshalText([]byte(a)) // the TOML decoder sets strings without asking
@@ -123,6 +124,9 @@ func (s *Setting) Validate() error {
 			}
 		}
 		return nil
+	case s.Check == "voters":
+		_, err := ParseVoters(s.value.Interface().([]string))
+		return err
 	case strings.Contains(s.Check, "|"):
 		for _, w := range strings.Split(s.Check, "|") {
 			if w == s.String() {

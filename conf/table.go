@@ -4,6 +4,7 @@ package conf
 type File struct {
 	Cluster Cluster `toml:"cluster" help:"What all roles of one cluster share."`
 	Master  Master  `toml:"master" help:"The master: holds the tree and the changelog."`
+	Metalog Metalog `toml:"metalogger" help:"The metalogger: holds the changelog, votes, and never serves."`
 	Chunkd  Chunkd  `toml:"chunkd" help:"The chunkserver: stores chunks."`
 	Mount   Mount   `toml:"mount" help:"The mount."`
 }
@@ -12,6 +13,7 @@ type File struct {
 type Cluster struct {
 	Masters []string `toml:"masters" default:"127.0.0.1:9421" check:"addrs" help:"addresses of the masters' client port, HOST:PORT"`
 	KeyFile string   `toml:"key-file" default:"/etc/varve/cluster.key" help:"file with the cluster key, made by 'varve init'"`
+	Voters  []string `toml:"voters" default:"" check:"voters" help:"all masters and metaloggers as NUMBER=HOST:PORT of their port for each other (9419); empty: one master alone"`
 	Log     string   `toml:"log" default:"info" check:"debug|info|warn|error" help:"least important messages to log"`
 }
 
@@ -22,13 +24,26 @@ type Master struct {
 	Clients       Addr     `toml:"clients" default:"0.0.0.0:9421" help:"listen for mounts and tools here"`
 	Chunkservers  Addr     `toml:"chunkservers" default:"0.0.0.0:9420" help:"listen for chunkservers here"`
 	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; empty: none"`
-	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when it is on disk (fsync), or when it is written and the disk follows within 100 ms (quorum)"`
+	ID            int      `toml:"id" default:"0" check:"0..1000000" help:"this master's number in cluster.voters; 0: the one whose host is this one"`
+	Raft          Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
+	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when a majority has it on disk (fsync), or when a majority has it written and the disk follows within 100 ms (quorum)"`
 	ImageEvery    Duration `toml:"image-every" default:"1h" help:"time between two images of the tree"`
 	ImagesKept    int      `toml:"images-kept" default:"3" check:"1..100" help:"images to keep"`
 	SessionLease  Duration `toml:"session-lease" default:"10s" help:"how long a silent mount keeps its rights"`
 	RepairDelay   Duration `toml:"repair-delay" default:"10s" help:"how long a lost chunkserver may come back before its chunks are copied anew; chunks with one copy left do not wait"`
 	RepairPerHost int      `toml:"repair-per-server" default:"4" check:"1..1000" help:"copies made at the same time by one chunkserver"`
 	MinCopies     int      `toml:"min-copies" default:"1" check:"1..9" help:"fewest copies with which a write is acknowledged when servers are lost"`
+}
+
+// Metalog is the section of 'varve metalogger'.
+type Metalog struct {
+	Dir  string   `toml:"dir" default:"/var/lib/varve/metalogger" help:"directory for changelog and images"`
+	Name string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
+	ID   int      `toml:"id" default:"0" check:"0..1000000" help:"this metalogger's number in cluster.voters; 0: the one whose host is this one"`
+	Raft Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
+	HTTP Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	Keep Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept"`
+	Sync string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"as of the master; the same on all voters"`
 }
 
 // Chunkd is the section of 'varve chunkd'.

@@ -45,6 +45,7 @@ type outbox struct {
 	writing  bool
 	calls    int    // bytes of call data queued or in the batch
 	replies  int    // bytes of replies queued or in the batch
+	waiting  int    // bytes of all frames queued or in the batch
 	sent     uint64 // frames queued since the start
 	progress uint64 // batches written
 	handed   bool   // the write goroutine may write
@@ -85,6 +86,14 @@ func (o *outbox) state() (sent uint64, writing bool, progress uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.sent, o.writing, o.progress
+}
+
+// Backlog is how many bytes wait to be written: for those who send notices,
+// which nothing else holds back.
+func (c *Conn) Backlog() int {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.waiting
 }
 
 // waitReplies holds the read goroutine while too many bytes of replies wait. It
@@ -156,6 +165,7 @@ func (o *outbox) inBatch(id uint64) bool {
 
 // forget subtracts a frame from the counts. mu is held.
 func (o *outbox) forget(f *frame) {
+	o.waiting -= f.size()
 	if f.reply {
 		o.replies -= f.size()
 	} else {
@@ -230,6 +240,7 @@ func (c *Conn) send(f frame) {
 	}
 	o.queue = append(o.queue, f)
 	o.sent++
+	o.waiting += f.size()
 	if f.reply {
 		o.replies += f.size()
 	} else {

@@ -23,6 +23,7 @@ type batch struct {
 	entries []state.Entry
 	changes []*change // in the order of entries
 	data    []byte
+	gen     uint64 // of the loop, when it was begun
 }
 
 // append puts a change's operation into the batch that is being built.
@@ -32,7 +33,7 @@ func (l *loop) append(c *change, op state.Op) {
 		e.Session, e.Seq, e.Done = c.s.id, c.once.Seq, c.once.Done
 	}
 	if l.batch == nil {
-		l.batch = &batch{}
+		l.batch = &batch{gen: l.gen}
 	}
 	b := l.batch
 	b.entries = append(b.entries, e)
@@ -92,6 +93,7 @@ func (l *loop) committed(list []journal.Committed) {
 	for i := range list {
 		c := &list[i]
 		b, own := c.Tag.(*batch)
+		own = own && b.gen == l.gen // else this master was deposed after it proposed b
 		if own {
 			l.inFlight--
 		}
@@ -113,6 +115,7 @@ func (l *loop) committed(list []journal.Committed) {
 			}
 		}
 		l.index, l.term = c.Index, c.Term
+		l.images.bytes += uint64(len(c.Data))
 		if c.Data == nil {
 			l.caughtUp = c.Term
 			l.lead()
@@ -139,7 +142,10 @@ func (l *loop) applyOther(c *journal.Committed) error {
 		return fmt.Errorf("log entry %d: %w", c.Index, err)
 	}
 	for i := range entries {
-		l.st.Apply(&entries[i])
+		res := l.st.Apply(&entries[i])
+		if l.ready {
+			l.effects(&res.Effects)
+		}
 	}
 	l.changes += uint64(len(entries))
 	return nil

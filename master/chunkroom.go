@@ -33,6 +33,9 @@ type chunkd struct {
 	beat wire.Beat
 	seen time.Time
 	told bool // has listed all its copies
+
+	// warm is what it has listed, while this master does not lead.
+	warm map[chunk.ID]chunk.Version
 }
 
 // serverWait is something that waits for chunkservers to come back.
@@ -188,18 +191,29 @@ func (l *loop) report(q *request, m *wire.Report) {
 	if s == nil {
 		return
 	}
+	if !s.told { // a takeover is under way: the new version may be news here
+		m.Copies = append(m.Copies, m.Raised...)
+	}
 	copies := make([]placement.Copy, len(m.Copies))
 	for i, c := range m.Copies {
 		copies[i] = placement.Copy{Chunk: c.Chunk, Version: c.Version}
 	}
 	l.chunks.plan.Report(l.nanos(), s.id, copies, m.Last)
 	l.reply(q, &wire.Empty{})
-	if m.Last && !s.told {
-		s.told = true
-		l.slog.Info("chunkserver has told its copies", "server", s.id, "addr", s.reg.Addr)
-		l.wakeServerWaits()
-		l.retryReconciles()
+	if m.Last {
+		l.toldAll(s)
 	}
+}
+
+// toldAll notes that all copies of a chunkserver are known.
+func (l *loop) toldAll(s *chunkd) {
+	if s.told {
+		return
+	}
+	s.told = true
+	l.slog.Info("chunkserver has told its copies", "server", s.id, "addr", s.reg.Addr)
+	l.wakeServerWaits()
+	l.retryReconciles()
 }
 
 // beat answers wire.Beat.

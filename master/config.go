@@ -18,9 +18,18 @@ type Config struct {
 	ClientAddr string // host:port for mounts and tools
 	ServerAddr string // host:port for chunkservers
 
+	// ID is this master's number in the quorum of the changelog, default 1. With
+	// Peers, the host:port of all voters on their port for each other by number
+	// (this one's too), it is one of several: RaftAddr is where it listens for them.
+	ID       uint64
+	Peers    map[uint64]string
+	RaftAddr string
+	HTTPAddr string // of the web page, for status; "" for none
+
 	Sync         string        // durability of the changelog: fsync (default) or quorum
 	ImageEvery   time.Duration // between two images of the tree; default 1 h
 	ImageEntries uint64        // log entries after which an image is due at the latest; default 1 M
+	ImageBytes   uint64        // bytes of changelog after which one is due; default 512 MiB
 	ImagesKept   int           // default 3
 
 	SessionLease time.Duration // how long a silent mount keeps its rights; default 10 s
@@ -54,6 +63,8 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.Sync, "fsync")
 	def(&c.ImageEvery, time.Hour)
 	def(&c.ImageEntries, 1_000_000)
+	def(&c.ImageBytes, 512<<20)
+	def(&c.ID, 1)
 	def(&c.ImagesKept, 3)
 	def(&c.SessionLease, 10*time.Second)
 	def(&c.SessionKeep, 6*c.SessionLease)
@@ -65,6 +76,9 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.ServerWait, 30*time.Second)
 	def(&c.Beat, time.Second)
 	def(&c.OrderLimit, 2*time.Minute)
+	if len(c.Peers) > 0 && (c.Peers[c.ID] == "" || c.RaftAddr == "") {
+		return c, fmt.Errorf("master: voter %d must be among its peers %v and have an address for them", c.ID, c.Peers)
+	}
 	if c.Sync != "fsync" && c.Sync != "quorum" {
 		return c, fmt.Errorf("master: sync is %q, not fsync or quorum", c.Sync)
 	}

@@ -20,6 +20,7 @@ type adminDesk struct{ in *inbox }
 var adminDesks = map[wire.Kind]desk{
 	wire.KindAdmin:  serve((*loop).admin),
 	wire.KindStatFS: serve((*loop).statFS),
+	wire.KindWho:    serve((*loop).who),
 }
 
 // Serve decodes a question and hands it to the loop.
@@ -38,6 +39,7 @@ var questions = map[string]question{
 	wire.AskGetGoal:   ask((*loop).askGetGoal),
 	wire.AskSetGoal:   (*loop).askSetGoal,
 	wire.AskSnapshot:  (*loop).askSaveImage,
+	wire.AskHandover:  (*loop).askHandover,
 }
 
 // ask makes a question of a function that can answer at once.

@@ -38,6 +38,7 @@ var mountDesks = map[wire.Kind]desk{
 	wire.KindLock:         serve((*loop).lock),
 	wire.KindLockCancel:   serve((*loop).lockCancel),
 	wire.KindStatFS:       serve((*loop).statFS),
+	wire.KindWho:          serve((*loop).who),
 }
 
 // Serve decodes a request and hands it to the loop.

@@ -40,7 +40,7 @@ func (l *loop) checkGrace() {
 // was executed before the master changed.
 func (l *loop) harmless(q *request, m wire.Message) bool {
 	switch m := m.(type) {
-	case *wire.SessionOpen, *wire.SessionClose, *wire.Ping, *wire.Layout, *wire.StatFS, *wire.Release,
+	case *wire.Who, *wire.SessionOpen, *wire.SessionClose, *wire.Ping, *wire.Layout, *wire.StatFS, *wire.Release,
 		*wire.Lock, *wire.LockCancel, *wire.Admin:
 		return true
 	case *wire.GetAttr:

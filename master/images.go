@@ -22,6 +22,7 @@ type images struct {
 	last   image.File
 	at     time.Time // when the last one was begun
 	index  uint64    // log entries when it was begun
+	bytes  uint64    // of log entries applied since then
 	active bool
 	asked  []func(image.File, error) // who wants to know of the next one
 }
@@ -40,7 +41,7 @@ func openState(dir string, now time.Time, log *slog.Logger) (*state.State, image
 		return nil, meta, file, fmt.Errorf("there is a changelog in %s, but no image in %s that it belongs to; "+
 			"put an image.* back", filepath.Join(dir, "log"), dir)
 	}
-	st = state.New(now.UnixNano())
+	st = state.New(0) // the same with every master; the first entries make a cluster of it
 	meta = image.Meta{Time: now.UnixNano()}
 	view := st.Freeze()
 	defer view.Release()
@@ -51,10 +52,16 @@ func openState(dir string, now time.Time, log *slog.Logger) (*state.State, image
 // imageTick begins an image when one is due.
 func (l *loop) imageTick() {
 	entries := l.index - l.images.index
-	if entries == 0 {
+	if entries == 0 || l.images.active {
 		return
 	}
-	if entries >= l.cfg.ImageEntries || l.now.Sub(l.images.at) >= l.cfg.ImageEvery {
+	// A leader leaves it to a standby, which has nobody waiting, unless none does it.
+	patience := 1
+	if l.leading && l.net != nil {
+		patience = 2
+	}
+	if entries >= uint64(patience)*l.cfg.ImageEntries || l.now.Sub(l.images.at) >= time.Duration(patience)*l.cfg.ImageEvery ||
+		l.images.bytes >= uint64(patience)*l.cfg.ImageBytes {
 		l.saveImage(nil)
 	}
 }
@@ -71,7 +78,7 @@ func (l *loop) saveImage(done func(image.File, error)) {
 	}
 	asked := im.asked
 	im.asked = nil
-	im.active, im.at, im.index = true, l.now, l.index
+	im.active, im.at, im.index, im.bytes = true, l.now, l.index, 0
 	view := l.st.Freeze()
 	meta := image.Meta{Index: l.index, Term: l.term, Time: l.now.UnixNano()}
 	cfg, in, log, met := l.cfg, l.in, l.log, l.met

@@ -10,6 +10,7 @@ import (
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/locks"
 	"github.com/varvefs/varve/master/state"
+	"github.com/varvefs/varve/master/voters"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -24,6 +25,7 @@ type loop struct {
 	cfg    Config
 	in     *inbox
 	log    *journal.Log
+	net    *voters.Net // nil: the only voter
 	st     *state.State
 	met    *meters
 	slog   *slog.Logger
@@ -44,11 +46,18 @@ type loop struct {
 	caughtUp uint64 // term whose first entry is applied, and so all of former leaders
 	ready    bool   // leads, and has caught up
 	early    []func()
+	gen      uint64 // grows when everything volatile is dropped
 	batch    *batch
 	inFlight int
 	lastTime int64
 	index    uint64 // of the last entry applied
 	term     uint64
+
+	// The lease, and who asks for the leader (reads.go, standby.go).
+	withheld []func()
+	asking   []*whoAsks
+	hangUp   func() // closes all connections of mounts, tools and chunkservers
+	self     atomic.Pointer[wire.VoterBeat]
 
 	// Mounts.
 	sessions   map[uint64]*session
@@ -150,7 +159,9 @@ func (l *loop) finish() {
 	if l.batch != nil && l.inFlight < maxInFlight {
 		l.propose()
 	}
-	l.sendRecalls()
+	if l.letGo() {
+		l.sendRecalls()
+	}
 }
 
 // tick does what depends on time alone. After a pause of the whole process what
@@ -164,8 +175,9 @@ func (l *loop) tick() {
 		}
 		l.runSoon()
 		l.chunkTick()
-		l.imageTick()
 	}
+	l.imageTick()
+	l.tellLate()
 	if l.now.Sub(l.rateAt) >= time.Second {
 		l.measure()
 	}
@@ -190,12 +202,13 @@ func (l *loop) lead() {
 	if !l.leading || l.ready || l.caughtUp != l.epoch {
 		return
 	}
+	l.met.takeovers.Inc()
 	l.slog.Info("leading", "epoch", l.epoch, "index", l.index, "inodes", l.st.Totals().Inodes)
 	for _, info := range l.st.Sessions() {
 		l.newSession(info).state = sessionReturning
 	}
 	l.returning = len(l.sessions)
-	l.startChunks()
+	l.takeOverChunks()
 	l.st.Leases(func(c state.ChunkInfo) bool {
 		if l.sessions[c.Lease] == nil {
 			l.reconcile(c.ID) // its writer's session was closed before
@@ -220,6 +233,8 @@ func (l *loop) becomeReady() {
 		l.later(f)
 	}
 	l.early = nil
+	l.tellWho()
+	l.describeSelf()
 }
 
 // depose stops serving: another master leads. Everything volatile is dropped.
@@ -227,12 +242,11 @@ func (l *loop) depose() {
 	l.slog.Warn("another master leads", "epoch", l.epoch)
 	l.leading, l.ready = false, false
 	l.isReady.Store(false)
-	for _, s := range l.sortedSessions() {
-		if s.conn != nil {
-			s.conn.Close()
-		}
-	}
+	l.hangUp()
+	l.batch, l.inFlight, l.withheld, l.early = nil, 0, nil, nil
+	l.gen++
 	l.clear()
+	l.describeSelf()
 }
 
 // clear makes all volatile tables empty.
@@ -255,14 +269,14 @@ func (l *loop) clear() {
 func (l *loop) enter(q *request, m wire.Message) {
 	if !l.ready {
 		if !l.leading {
-			l.refuse(q, status.NotLeader)
+			l.standby(q, m)
 			return
 		}
 		l.early = append(l.early, func() { l.enter(q, m) })
 		return
 	}
 	role, _ := q.conn.Peer()
-	if q.s == nil && role == wire.RoleMount && m.Kind() != wire.KindSessionOpen {
+	if q.s == nil && role == wire.RoleMount && m.Kind() != wire.KindSessionOpen && m.Kind() != wire.KindWho {
 		s, _ := q.conn.Value().(*session)
 		if s == nil || s.conn != q.conn || s.state != sessionAttached {
 			l.refuse(q, status.Errorf(status.Stale, "there is no session on this connection"))

@@ -6,18 +6,16 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/link"
 	"github.com/varvefs/varve/master/journal"
+	"github.com/varvefs/varve/master/voters"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
-
-// voterID is this master's number in the changelog's quorum.
-const voterID = 1
 
 // Master is a running master. Its methods may be called from any goroutine.
 type Master struct {
@@ -25,6 +23,8 @@ type Master struct {
 	loop    *loop
 	in      *inbox
 	log     *journal.Log
+	net     *voters.Net                 // nil: the only voter
+	opened  atomic.Pointer[journal.Log] // log, for the net's goroutines
 	clients *link.Server
 	servers *link.Server
 	stop    chan struct{}
@@ -46,31 +46,30 @@ func Start(cfg Config) (*Master, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
-	log, err := journal.Open(journal.Config{
-		Dir: filepath.Join(cfg.Dir, "log"), ID: voterID, Applied: meta.Index, AppliedTerm: meta.Term,
-		SyncMode: cfg.Sync, Log: cfg.Log, Metrics: cfg.Metrics,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("master: %w", err)
-	}
 	l := &loop{
-		cfg: cfg, in: newInbox(), log: log, st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun,
+		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun,
 		images: &images{dir: cfg.Dir, last: file, at: begun, index: meta.Index},
 		index:  meta.Index, term: meta.Term, stopped: make(chan struct{}),
 	}
 	l.clear()
-	m := &Master{cfg: cfg, loop: l, in: l.in, log: log, stop: make(chan struct{}), done: make(chan struct{})}
+	m := &Master{cfg: cfg, loop: l, in: l.in, stop: make(chan struct{}), done: make(chan struct{})}
+	if err := m.join(meta); err != nil {
+		return nil, fmt.Errorf("master: %w", err)
+	}
 	if err := m.listen(); err != nil {
-		return nil, fmt.Errorf("master: %w", closeAll(err, log))
+		return nil, fmt.Errorf("master: %w", m.closeLog(err))
 	}
 	go l.run(m.stop)
 	go m.watch()
 	return m, nil
 }
 
-// closeAll closes the log after a failed start and passes the cause on.
-func closeAll(cause error, log *journal.Log) error {
-	if err := log.Close(); err != nil {
+// closeLog closes the log after a failed start and passes the cause on.
+func (m *Master) closeLog(cause error) error {
+	if m.net != nil {
+		m.net.Close()
+	}
+	if err := m.log.Close(); err != nil {
 		return fmt.Errorf("%w (and then: %w)", cause, err)
 	}
 	return cause
@@ -96,6 +95,13 @@ func (m *Master) listen() (err error) {
 	if err != nil {
 		m.clients.Close()
 		return fmt.Errorf("port for chunkservers: %w", err)
+	}
+	m.loop.hangUp = func() {
+		for _, s := range []*link.Server{m.clients, m.servers} {
+			for _, c := range s.Conns() {
+				c.Close()
+			}
+		}
 	}
 	return nil
 }
@@ -154,6 +160,9 @@ func (m *Master) watch() {
 	m.clients.Close()
 	m.servers.Close()
 	m.loop.background.Wait()
+	if m.net != nil {
+		m.net.Close()
+	}
 	m.err = m.loop.err
 	if err := m.log.Close(); m.err == nil {
 		m.err = err

@@ -20,7 +20,7 @@ var kindNames = map[wire.Kind]string{
 	wire.KindRelease: "release", wire.KindLease: "lease", wire.KindLeaseFail: "lease_fail", wire.KindCommit: "commit",
 	wire.KindLayout: "layout", wire.KindLock: "lock", wire.KindLockCancel: "lock_cancel", wire.KindStatFS: "statfs",
 	wire.KindAdmin: "admin", wire.KindRegister: "register", wire.KindReport: "report", wire.KindBeat: "beat",
-	wire.KindTrouble: "trouble",
+	wire.KindTrouble: "trouble", wire.KindWho: "who",
 }
 
 // meters are the master's metrics. Counters and histograms may be used from any
@@ -36,6 +36,8 @@ type meters struct {
 	leaseFails       *metrics.Counter
 	reconciledChunks *metrics.Counter
 	imageSeconds     *metrics.Histogram
+	withheld         *metrics.Counter // times that replies had to wait for the lease
+	takeovers        *metrics.Counter // times that this master began to lead
 	figures          atomic.Pointer[figures]
 }
 
@@ -59,6 +61,8 @@ func newMeters(set *metrics.Set) *meters {
 		batchEntries:     set.GetOrCreateHistogram("varve_master_batch_entries"),
 		leaseFails:       set.GetOrCreateCounter("varve_master_failed_leases_total"),
 		reconciledChunks: set.GetOrCreateCounter("varve_master_reconciled_chunks_total"),
+		withheld:         set.GetOrCreateCounter("varve_master_withheld_replies_total"),
+		takeovers:        set.GetOrCreateCounter("varve_master_takeovers_total"),
 		imageSeconds:     set.GetOrCreateHistogram("varve_master_image_seconds"),
 	}
 	for kind, name := range kindNames {

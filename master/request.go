@@ -60,9 +60,11 @@ func (l *loop) reply(q *request, m wire.Message) {
 		panic("BUG: a request is answered twice")
 	}
 	q.over = true
-	q.r.Lazy = l.hurry
-	q.r.Reply(m, nil, nil)
-	l.met.served(q.r.Kind, q.start)
+	l.send(func() {
+		q.r.Lazy = l.hurry
+		q.r.Reply(m, nil, nil)
+		l.met.served(q.r.Kind, q.start)
+	})
 }
 
 // refuse answers with an error and counts.
@@ -71,7 +73,9 @@ func (l *loop) refuse(q *request, err error) {
 		return // the request was sent again and this one given up
 	}
 	q.over = true
-	q.r.Lazy = l.hurry
-	q.r.Fail(err)
-	l.met.refused(q.r.Kind, status.CodeOf(err), q.start)
+	l.send(func() {
+		q.r.Lazy = l.hurry
+		q.r.Fail(err)
+		l.met.refused(q.r.Kind, status.CodeOf(err), q.start)
+	})
 }

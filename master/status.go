@@ -18,7 +18,7 @@ import (
 func (l *loop) status() *wire.Status {
 	s := &wire.Status{
 		Cluster: l.st.Cluster(), Version: l.cfg.Version, Time: l.now.UnixNano(),
-		Masters: []wire.MasterStatus{l.masterStatus()}, Servers: []wire.ServerStatus{}, Mounts: []wire.MountStatus{},
+		Masters: append([]wire.MasterStatus{l.masterStatus()}, l.voterStatus()...), Servers: []wire.ServerStatus{}, Mounts: []wire.MountStatus{},
 		Rates: l.rates, Problems: []string{},
 	}
 	t := l.st.Totals()
@@ -33,12 +33,15 @@ func (l *loop) status() *wire.Status {
 		s.Mounts = append(s.Mounts, l.mountStatus(m))
 	}
 	l.problems(s)
+	l.voterProblems(s)
 	return s
 }
 
 func (l *loop) masterStatus() wire.MasterStatus {
+	log := l.log.Status()
 	m := wire.MasterStatus{
-		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.cfg.ClientAddr, Epoch: l.epoch,
+		ID: l.cfg.ID, Version: l.cfg.Version, Commit: log.Commit, Match: log.Last, Raft: l.cfg.Peers[l.cfg.ID],
+		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.cfg.ClientAddr, Epoch: log.Term,
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
@@ -242,6 +245,7 @@ func (l *loop) measure() {
 	rate := func(n uint64) uint64 { return uint64(float64(n)/seconds + 0.5) }
 	l.rates = wire.RateStatus{Reads: rate(l.reads), Changes: rate(l.changes), Batches: rate(l.batches)}
 	l.reads, l.changes, l.batches, l.rateAt = 0, 0, 0, l.now
+	l.describeSelf()
 	t := l.st.Totals()
 	held, waiting := l.locks.Len()
 	f := &figures{

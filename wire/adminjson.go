@@ -13,6 +13,25 @@ const (
 	AskSnapshot  = "saveimage" // no arguments; writes an image now; SaveReply
 )
 
+// What an operator asks of the quorum of masters.
+const (
+	AskHandover = "handover" // VoterArgs (ID 0: the best standby); HandoverReply, before it happens
+)
+
+// VoterArgs names a master or metalogger.
+type VoterArgs struct {
+	ID   uint64 `json:"id"`
+	Addr string `json:"addr,omitempty"` // host:port of its port for other voters
+}
+
+// HandoverReply says who is to lead next, and in which epoch the old one led.
+type HandoverReply struct {
+	ID    uint64 `json:"id"`
+	Name  string `json:"name"`
+	Addr  string `json:"addr"`
+	Epoch uint64 `json:"epoch"`
+}
+
 // InoArgs names an inode.
 type InoArgs struct {
 	Ino uint64 `json:"ino"`
@@ -60,14 +79,23 @@ type Status struct {
 	Problems []string       `json:"problems"` // sentences; empty: all is well
 }
 
-// MasterStatus is one master or metalogger. Role is leader, standby or metalogger.
+// MasterStatus is one master or metalogger. Role is leader, standby, metalogger,
+// or unknown for one that has not been heard of.
 type MasterStatus struct {
+	ID        uint64  `json:"id"`
 	Name      string  `json:"name"`
+	Version   string  `json:"version"`
 	Role      string  `json:"role"`
 	Pid       int     `json:"pid"`
 	Addr      string  `json:"addr"`
 	Epoch     uint64  `json:"epoch"`
-	Applied   uint64  `json:"applied"`     // index of the last change applied
+	Applied   uint64  `json:"applied"` // index of the last change applied
+	Commit    uint64  `json:"commit"`  // index of the last change that it knows a majority has
+	Match     uint64  `json:"match"`   // as the leader knows: it has the changelog up to here
+	Lag       uint64  `json:"lag"`     // log entries that it does not have yet
+	Raft      string  `json:"raft"`    // where other voters reach it
+	Down      bool    `json:"down"`    // it does not answer
+	Seen      float64 `json:"seen_seconds_ago"`
 	ImageAt   uint64  `json:"image_index"` // index that the newest image holds
 	UptimeSec float64 `json:"uptime_seconds"`
 	LoopBusy  float64 `json:"loop_busy"` // share of the last second, 0..1

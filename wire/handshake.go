@@ -15,6 +15,7 @@ const (
 	RoleChunkd
 	RoleMount
 	RoleAdmin
+	RoleVoter // a master or metalogger to another one
 )
 
 // Hello is the first frame of the side that connects.
@@ -64,7 +65,7 @@ func fixed(c *codec.Codec, b []byte) {
 	}
 }
 
-var roleNames = [...]string{"stranger", "master", "chunkserver", "mount", "admin tool"}
+var roleNames = [...]string{"stranger", "master", "chunkserver", "mount", "admin tool", "voter"}
 
 func (r Role) String() string {
 	if int(r) < len(roleNames) {

@@ -52,6 +52,8 @@ const (
 	KindEmpty
 	KindRecall      // master to mount
 	KindRecallReply // mount to master
+	KindWho
+	KindWhoReply
 )
 
 // A chunkserver to the master and back.
@@ -66,6 +68,7 @@ const (
 	KindReplicate
 	KindDigest
 	KindDigestReply
+	KindLead
 )
 
 // A mount or chunkserver to a chunkserver.
@@ -77,4 +80,13 @@ const (
 	KindReadReply
 	KindMap
 	KindMapReply
+)
+
+// A voter of the changelog to another one.
+const (
+	KindRaft Kind = iota + 0x0400
+	KindVoterBeat
+	KindImageAsk
+	KindImageOffer
+	KindImageRead
 )

@@ -15,9 +15,10 @@ func messages() []Message {
 		&SetAttr{}, &Make{}, &Remove{}, &RemoveReply{}, &Rename{}, &RenameReply{}, &Link{}, &Readlink{}, &BytesReply{},
 		&ReadDir{}, &ReadDirReply{}, &GetXattr{}, &SetXattr{}, &RemoveXattr{}, &ListXattr{}, &Acquire{}, &Release{},
 		&Lease{}, &LeaseReply{}, &LeaseFail{}, &Commit{}, &CommitReply{}, &Layout{}, &LayoutReply{}, &Lock{}, &LockReply{},
-		&LockCancel{}, &StatFS{}, &StatFSReply{}, &Admin{}, &AdminReply{}, &Empty{}, &Recall{}, &RecallReply{},
-		&Register{}, &RegisterReply{}, &Report{}, &Beat{}, &Trouble{}, &Delete{}, &SetVersion{}, &Replicate{}, &Digest{}, &DigestReply{},
+		&LockCancel{}, &StatFS{}, &StatFSReply{}, &Admin{}, &AdminReply{}, &Empty{}, &Recall{}, &RecallReply{}, &Who{}, &WhoReply{},
+		&Register{}, &RegisterReply{}, &Report{}, &Beat{}, &Trouble{}, &Delete{}, &SetVersion{}, &Replicate{}, &Digest{}, &DigestReply{}, &Lead{},
 		&Write{}, &WriteReply{}, &Sync{}, &Read{}, &ReadReply{}, &Map{}, &MapReply{},
+		&Raft{}, &VoterBeat{}, &ImageAsk{}, &ImageOffer{}, &ImageRead{},
 		&Detail{}, // shares KindEmpty: the body of an error
 	}
 }

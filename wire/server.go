@@ -92,12 +92,19 @@ func (k *Copy) Fields(c *codec.Codec) {
 type Report struct {
 	Copies []Copy
 	Last   bool
+	// For standbys: copies that have a new version, and copies that were removed
+	// by a master's order. The leader knows both from what it ordered and granted,
+	// and better: what is told here may be older.
+	Raised []Copy
+	Gone   []chunk.ID
 }
 
 func (*Report) Kind() Kind { return KindReport }
 func (m *Report) Fields(c *codec.Codec) {
 	codec.List(c, &m.Copies, maxItems, 16, func(c *codec.Codec, k *Copy) { k.Fields(c) })
 	c.Bool(&m.Last)
+	codec.List(c, &m.Raised, maxItems, 16, func(c *codec.Codec, k *Copy) { k.Fields(c) })
+	codec.List(c, &m.Gone, maxItems, 8, func(c *codec.Codec, id *chunk.ID) { codec.Uint(c, id) })
 }
 
 // Beat tells the master every second that the server lives. Rates are per second. Reply: Empty.

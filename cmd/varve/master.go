@@ -18,6 +18,7 @@ func masterCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	s := addSettings(c, "master", "cluster")
+	c.AddCommand(handoverCommand())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		f, err := s.load(c)
 		if err == nil {
@@ -42,11 +43,16 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 			return err
 		}
 	}
+	q, err := quorumOf(f, "master", f.Master.ID, string(f.Master.Raft))
+	if err != nil {
+		return err
+	}
 	set := metrics.NewSet()
 	log := logger(f.Cluster.Log)
 	m, err := master.Start(master.Config{
 		Dir: f.Master.Dir, Key: key, Name: name, Version: version,
 		ClientAddr: string(f.Master.Clients), ServerAddr: string(f.Master.Chunkservers),
+		ID: q.id, Peers: q.voters, RaftAddr: q.listen, HTTPAddr: string(f.Master.HTTP),
 		Sync: f.Master.Sync, ImageEvery: time.Duration(f.Master.ImageEvery), ImagesKept: f.Master.ImagesKept,
 		SessionLease: time.Duration(f.Master.SessionLease), RepairDelay: time.Duration(f.Master.RepairDelay),
 		RepairPerServer: f.Master.RepairPerHost, MinCopies: f.Master.MinCopies,

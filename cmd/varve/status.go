@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -13,9 +14,10 @@ import (
 )
 
 func statusCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, leader bool
 	c := &cobra.Command{Use: "status", Short: "show the cluster: masters, servers, disks, chunks, mounts", Args: cobra.NoArgs}
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&leader, "leader", false, "print only the process number of the master that leads")
 	s := addSettings(c, "cluster")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := dialAdmin(c, s, "")
@@ -26,6 +28,15 @@ func statusCommand() *cobra.Command {
 		st, err := cl.Status(c.Context())
 		if err != nil {
 			return err
+		}
+		if leader {
+			for _, m := range st.Masters {
+				if m.Role == "leader" {
+					fmt.Fprintln(c.OutOrStdout(), m.Pid)
+					return nil
+				}
+			}
+			return errors.New("no master leads")
 		}
 		if asJSON {
 			enc := json.NewEncoder(c.OutOrStdout())
@@ -44,9 +55,16 @@ func printStatus(out io.Writer, st *wire.Status) {
 		fmt.Fprintf(out, "PROBLEM: %s\n", p)
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tCHANGES\tMEMORY\tBUSY")
+	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tCHANGES\tLAG\tMEMORY\tBUSY")
 	for _, m := range st.Masters {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%.0f %%\n", m.Name, m.Role, m.Addr, m.Pid, m.Epoch, m.Applied, bytesText(m.MemBytes), 100*m.LoopBusy)
+		role, addr := m.Role, m.Addr
+		if m.Down {
+			role += " (down)"
+		}
+		if addr == "" {
+			addr = m.Raft
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%.0f %%\n", m.Name, role, addr, m.Pid, m.Epoch, m.Applied, m.Lag, bytesText(m.MemBytes), 100*m.LoopBusy)
 	}
 	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS")
 	for _, s := range st.Servers {

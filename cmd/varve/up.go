@@ -14,6 +14,7 @@ import (
 	"github.com/varvefs/varve/admin"
 	"github.com/varvefs/varve/fuse"
 	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/status"
 )
 
 // upArgs are the flags of 'varve up'.
@@ -26,6 +27,7 @@ type upArgs struct {
 	backend string
 	sync    string
 	limit   string
+	ha      bool
 }
 
 func upCommand() *cobra.Command {
@@ -45,6 +47,7 @@ func upCommand() *cobra.Command {
 	c.Flags().StringVarP(&a.options, "option", "o", "", "mount options, separated by commas")
 	c.Flags().StringVar(&a.backend, "backend", "auto", "how disks are driven: auto, uring or posix")
 	c.Flags().StringVar(&a.sync, "sync", "fsync", "when a metadata change is acknowledged: fsync or quorum")
+	c.Flags().BoolVar(&a.ha, "ha", false, "run two masters and a metalogger instead of one master")
 	c.Flags().StringVar(&a.limit, "limit", "0", "bytes that each chunkserver may use; 0: what the file system has, less a reserve")
 	c.MarkFlagRequired("dir")
 	return c
@@ -104,7 +107,7 @@ func runUp(ctx context.Context, a upArgs) error {
 		return err
 	}
 	defer unlock()
-	ports, err := choosePorts(a.dir, a.servers)
+	ports, err := choosePorts(a.dir, a.servers, a.ha)
 	if err != nil {
 		return err
 	}
@@ -119,8 +122,10 @@ func runUp(ctx context.Context, a upArgs) error {
 
 	s := newSupervisor(a.dir)
 	defer s.stop()
-	if err := s.start(masterChild(a)); err != nil {
-		return err
+	for _, c := range masterChildren(a, ports) {
+		if err := s.start(c); err != nil {
+			return err
+		}
 	}
 	for i := range a.servers {
 		if err := s.start(chunkdChild(a, ports, i)); err != nil {
@@ -174,13 +179,20 @@ func waitCluster(ctx context.Context, a upArgs, p upPorts, fresh bool) error {
 	if err != nil {
 		return err
 	}
-	cl, err := admin.Dial(ctx, []string{p.Clients}, key)
+	cl, err := admin.Dial(ctx, p.masters(a.ha), key)
 	if err != nil {
 		return err
 	}
-	defer cl.Close()
+	defer func() { cl.Close() }()
 	for {
 		st, err := cl.Status(ctx)
+		if status.CodeOf(err) == status.Closed && ctx.Err() == nil { // another master began to lead
+			cl.Close()
+			if cl, err = admin.Dial(ctx, p.masters(a.ha), key); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("wait for the chunkservers (see %s): %w", filepath.Join(a.dir, "*.log"), err)
 		}
@@ -215,5 +227,9 @@ func printUp(a upArgs, p upPorts, s *supervisor) {
 	fmt.Printf("  processes %s\n", s.pids())
 	fmt.Printf("  ask it    varve status --config %s\n", filepath.Join(a.dir, "client.toml"))
 	fmt.Printf("  more      varve mount --config %s OTHERDIR\n", filepath.Join(a.dir, "client.toml"))
+	if a.ha {
+		fmt.Printf("  try it    varve master handover --config %s\n", filepath.Join(a.dir, "client.toml"))
+		fmt.Printf("  or worse  kill -9 $(varve status --config %s --leader)   # the process that leads; the other takes over\n", filepath.Join(a.dir, "client.toml"))
+	}
 	fmt.Println("Ctrl-C stops it.")
 }

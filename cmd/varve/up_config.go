@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 // upPorts are the addresses of a 'varve up', kept in DIR so that they are the
@@ -16,11 +17,25 @@ type upPorts struct {
 	Chunkservers string   `json:"chunkservers"`
 	HTTP         string   `json:"http"`
 	Data         []string `json:"data"`
+
+	// With --ha: the second master's, and all voters' ports for each other.
+	Clients2      string    `json:"clients2,omitempty"`
+	Chunkservers2 string    `json:"chunkservers2,omitempty"`
+	HTTP2         string    `json:"http2,omitempty"`
+	Voters        [3]string `json:"voters"`
+}
+
+// masters are the addresses of the masters for mounts and tools.
+func (p *upPorts) masters(ha bool) []string {
+	if ha {
+		return []string{p.Clients, p.Clients2}
+	}
+	return []string{p.Clients}
 }
 
 // choosePorts takes the addresses of the last start, else the usual ones, else
 // any that are free.
-func choosePorts(dir string, servers int) (upPorts, error) {
+func choosePorts(dir string, servers int, ha bool) (upPorts, error) {
 	p := upPorts{Clients: loopback(9421), Chunkservers: loopback(9420), HTTP: loopback(9425)}
 	name := filepath.Join(dir, "ports.json")
 	if b, err := os.ReadFile(name); err == nil {
@@ -44,6 +59,9 @@ func choosePorts(dir string, servers int) (upPorts, error) {
 	for i := range servers {
 		choose(&p.Data[i])
 	}
+	if ha {
+		p.chooseHA(choose)
+	}
 	if err != nil {
 		return p, err
 	}
@@ -52,6 +70,22 @@ func choosePorts(dir string, servers int) (upPorts, error) {
 		return p, err
 	}
 	return p, os.WriteFile(name, append(b, '\n'), 0o600)
+}
+
+// chooseHA takes the addresses that only --ha needs.
+func (p *upPorts) chooseHA(choose func(*string)) {
+	usual := func(addr *string, port int) {
+		if *addr == "" {
+			*addr = loopback(port)
+		}
+		choose(addr)
+	}
+	usual(&p.Clients2, 9521)
+	usual(&p.Chunkservers2, 9520)
+	usual(&p.HTTP2, 9525)
+	for i := range p.Voters {
+		usual(&p.Voters[i], 9419+100*i)
+	}
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
@@ -76,17 +110,40 @@ func freeAddr(addr string, taken map[string]bool) (string, error) {
 // writeConfigs writes the daemons' and the tools' configuration files.
 func writeConfigs(a upArgs, p upPorts) error {
 	key := filepath.Join(a.dir, "cluster.key")
-	cluster := fmt.Sprintf("# Written by 'varve up' at every start.\n[cluster]\nmasters = [%q]\nkey-file = %q\n", p.Clients, key)
-	daemons := cluster + fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[chunkd]\nmasters = [%q]\nbackend = %q\nlimit = %q\n",
-		filepath.Join(a.dir, "master"), p.Clients, p.Chunkservers, p.HTTP, a.sync, p.Chunkservers, a.backend, a.limit)
+	quoted := func(list ...string) string {
+		for i := range list {
+			list[i] = strconv.Quote(list[i])
+		}
+		return strings.Join(list, ", ")
+	}
+	cluster := fmt.Sprintf("# Written by 'varve up' at every start.\n[cluster]\nmasters = [%s]\nkey-file = %q\n", quoted(p.masters(a.ha)...), key)
+	daemons, chunkservers := cluster, []string{p.Chunkservers}
+	if a.ha {
+		daemons += fmt.Sprintf("voters = [%s]\n", quoted("1="+p.Voters[0], "2="+p.Voters[1], "3="+p.Voters[2]))
+		chunkservers = append(chunkservers, p.Chunkservers2)
+	}
+	daemons += fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[metalogger]\ndir = %q\nname = \"metalogger\"\nsync = %q\n\n[chunkd]\nmasters = [%s]\nbackend = %q\nlimit = %q\n",
+		filepath.Join(a.dir, "master"), p.Clients, p.Chunkservers, p.HTTP, a.sync, filepath.Join(a.dir, "metalogger"), a.sync,
+		quoted(chunkservers...), a.backend, a.limit)
 	if err := os.WriteFile(filepath.Join(a.dir, "client.toml"), []byte(cluster), 0o600); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(a.dir, "daemons.toml"), []byte(daemons), 0o600)
 }
 
-func masterChild(a upArgs) child {
-	return child{name: "master", args: []string{"master", "--config", filepath.Join(a.dir, "daemons.toml")}, order: 3}
+// masterChildren are the master, or two of them and a metalogger. They are
+// started one after the other and agree on a leader when two of them run.
+func masterChildren(a upArgs, p upPorts) []child {
+	config := filepath.Join(a.dir, "daemons.toml")
+	first := child{name: "master", args: []string{"master", "--config", config}, order: 3}
+	if !a.ha {
+		return []child{first}
+	}
+	first.args = append(first.args, "--id", "1", "--raft", p.Voters[0])
+	second := child{name: "master2", order: 3, args: []string{"master", "--config", config, "--id", "2", "--raft", p.Voters[1], "--name", "master2",
+		"--dir", filepath.Join(a.dir, "master2"), "--clients", p.Clients2, "--chunkservers", p.Chunkservers2, "--http", p.HTTP2}}
+	third := child{name: "metalogger", order: 4, args: []string{"metalogger", "--config", config, "--id", "3", "--raft", p.Voters[2]}}
+	return []child{first, second, third}
 }
 
 func chunkdChild(a upArgs, p upPorts, i int) child {

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
+	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/master/state"
 )
 
@@ -159,6 +162,68 @@ func Load(dir string, log *slog.Logger) (*state.State, Meta, File, error) {
 		log.Error("image cannot be used; trying an older one", "err", err)
 	}
 	return nil, Meta{}, File{}, errors.Join(errs...)
+}
+
+// Adopt makes a file that came from elsewhere, in dir, one of its images: it is
+// checked as a whole and gets its final name, durably. A damaged one is removed.
+func Adopt(dir, path string) (File, Meta, error) {
+	r, err := os.Open(path)
+	if err != nil {
+		return File{}, Meta{}, fmt.Errorf("adopt image: %w", err)
+	}
+	m, err := Verify(r)
+	info, e := r.Stat()
+	r.Close()
+	if err == nil {
+		err = e
+	}
+	if err != nil {
+		_ = os.Remove(path) // the error that matters is the first one
+		return File{}, m, fmt.Errorf("adopt image %s: %w", path, err)
+	}
+	out := File{Path: filepath.Join(dir, fmt.Sprintf("%s%016x", prefix, m.Index)), Index: m.Index, Size: info.Size()}
+	if err := os.Rename(path, out.Path); err != nil {
+		return out, m, fmt.Errorf("adopt image: %w", err)
+	}
+	return out, m, syncDir(dir)
+}
+
+// Prune removes all images but the keep newest (at least one) and those that are
+// younger than age.
+func Prune(dir string, keep int, age time.Duration) error {
+	list, err := List(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, f := range list[min(max(keep, 1), len(list)):] {
+		if info, err := os.Stat(f.Path); err == nil && time.Since(info.ModTime()) >= age {
+			errs = append(errs, os.Remove(f.Path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// MetaOf reads what an image says about itself, without checking the rest.
+func MetaOf(f File) (Meta, error) {
+	r, err := os.Open(f.Path)
+	if err != nil {
+		return Meta{}, err
+	}
+	defer r.Close()
+	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
+	var m Meta
+	if err := d.header(); err != nil {
+		return m, err
+	}
+	_, payload, err := d.block()
+	if err == nil {
+		err = codec.Decode(payload, &m)
+	}
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", f.Path, err)
+	}
+	return m, nil
 }
 
 func readFile(f File) (*state.State, Meta, error) {

@@ -194,41 +194,52 @@ func (d *decoder) header() error {
 // Read reads an image and checks all of it. Damage is a *DamageError.
 func Read(r io.Reader) (*state.State, Meta, error) {
 	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
-	var m Meta
-	if err := d.header(); err != nil {
-		return nil, m, err
-	}
-	section, payload, err := d.block()
+	load := state.NewLoader()
+	m, err := d.walk(load.Block)
 	if err != nil {
 		return nil, m, err
-	}
-	if section != sectionMeta {
-		return nil, m, d.damaged("section %q is missing", sectionMeta)
-	}
-	if err := codec.Decode(payload, &m); err != nil {
-		return nil, m, d.damaged("%v", err)
-	}
-	load := state.NewLoader()
-	for {
-		before := d.end
-		if section, payload, err = d.block(); err != nil {
-			return nil, m, err
-		}
-		if section == sectionEnd {
-			if err := d.last(payload, before); err != nil {
-				return nil, m, err
-			}
-			break
-		}
-		if err := load.Block(section, payload); err != nil {
-			return nil, m, d.damaged("%v", err)
-		}
 	}
 	s, err := load.Done()
 	if err != nil {
 		return nil, m, d.damaged("%v", err)
 	}
 	return s, m, nil
+}
+
+// Verify checks that an image is whole, without making a state of it: that takes
+// no memory. Damage is a *DamageError.
+func Verify(r io.Reader) (Meta, error) {
+	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
+	return d.walk(func(string, []byte) error { return nil })
+}
+
+// walk reads a whole image and gives all blocks of the state to visit.
+func (d *decoder) walk(visit func(section string, payload []byte) error) (m Meta, err error) {
+	if err := d.header(); err != nil {
+		return m, err
+	}
+	section, payload, err := d.block()
+	if err != nil {
+		return m, err
+	}
+	if section != sectionMeta {
+		return m, d.damaged("section %q is missing", sectionMeta)
+	}
+	if err := codec.Decode(payload, &m); err != nil {
+		return m, d.damaged("%v", err)
+	}
+	for {
+		before := d.end
+		if section, payload, err = d.block(); err != nil {
+			return m, err
+		}
+		if section == sectionEnd {
+			return m, d.last(payload, before)
+		}
+		if err := visit(section, payload); err != nil {
+			return m, d.damaged("%v", err)
+		}
+	}
 }
 
 // last checks the end of the file.

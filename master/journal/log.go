@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/varvefs/varve/status"
 	"go.etcd.io/raft/v3"
@@ -179,7 +180,7 @@ func (l *Log) Compact(index uint64) error {
 	if err := l.st.advance(index); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	for _, f := range l.st.release(l.cfg.BackLogs) {
+	for _, f := range l.st.release(l.cfg.BackLogs, time.Now().Add(-l.cfg.KeepFor).UnixNano()) {
 		if err := l.discard(&f); err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}

@@ -53,7 +53,7 @@ func recoverDir(dir string, applied position, conf *raftpb.ConfState, log *slog.
 		return nil, err
 	}
 	for i := range heads {
-		f := logFile{number: heads[i].Number, size: r.size(heads[i].Number), before: heads[i].Before, nonce: heads[i].Nonce}
+		f := logFile{number: heads[i].Number, size: r.size(heads[i].Number), before: heads[i].Before, nonce: heads[i].Nonce, begun: heads[i].Created}
 		r.store.files = append(r.store.files, f)
 		if i < start {
 			continue // a back log: the image holds all of it

@@ -23,6 +23,7 @@ type logFile struct {
 	size   int64
 	before position // the entry before its first
 	nonce  uint64
+	begun  int64    // ns since 1970
 	first  uint64   // index of the entry that pages[0] is about
 	pages  []uint32 // page number of the frame that holds entry first+i
 }
@@ -351,9 +352,9 @@ func (s *store) advance(index uint64) error {
 }
 
 // release takes out of the list all files that hold nothing behind the start of
-// the log, but for the newest keep of them, and returns their numbers and sizes,
-// oldest first.
-func (s *store) release(keep int) []logFile {
+// the log, but for the newest keep of them and those whose next one was begun
+// after youngest, and returns their numbers and sizes, oldest first.
+func (s *store) release(keep int, youngest int64) []logFile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := 0
@@ -362,6 +363,9 @@ func (s *store) release(keep int) []logFile {
 		n++
 	}
 	n = max(0, n-keep)
+	for n > 0 && s.files[n].begun > youngest {
+		n--
+	}
 	out := slices.Clone(s.files[:n])
 	s.files = slices.Clone(s.files[n:])
 	return out

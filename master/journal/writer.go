@@ -256,7 +256,7 @@ func (w *writer) begin(number uint64, prev header) error {
 		return err
 	}
 	w.adopt(f, &h, w.fresh, page, h.sum)
-	w.store.opened(logFile{number: number, size: w.size, before: h.Before, nonce: h.Nonce})
+	w.store.opened(logFile{number: number, size: w.size, before: h.Before, nonce: h.Nonce, begun: h.Created})
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/status"
 )
 
@@ -86,13 +87,24 @@ func (o *ServerForget) apply(s *State, _ *Entry, r *Result) {
 	s.servers = slices.Delete(s.servers, i, i+1)
 }
 
-func (o *SetCluster) apply(s *State, _ *Entry, r *Result) {
+func (o *SetCluster) apply(s *State, e *Entry, r *Result) {
 	switch {
 	case o.ID == "":
 		r.Code = status.Invalid
 	case s.head.cluster != "" && s.head.cluster != o.ID:
 		r.Code = status.Exists
 	default:
+		if s.head.cluster == "" && s.Totals().Inodes == 1 {
+			s.found(e.Time)
+		}
 		s.head.cluster = o.ID
 	}
+}
+
+// found gives the root its times and the hash of names its seed, before there is
+// any name: New is not told the time, so that all masters begin with the same.
+func (s *State) found(time int64) {
+	s.head.seed = mix(uint64(time))
+	n := s.inodes.mut(s.slotOf(inode.Root))
+	n.atime, n.mtime, n.ctime, n.btime = time, time, time, time
 }

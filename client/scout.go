@@ -1,0 +1,165 @@
+package client
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/varvefs/varve/link"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+const (
+	whoWait      = 5 * time.Second        // how long a master may hold the question who leads
+	scoutLongest = 250 * time.Millisecond // between two attempts to reach a master
+	scoutPause   = time.Second            // before a leader that was not wanted is asked again
+)
+
+// scout keeps a connection to one master open and asks it all the time who
+// leads. A master that begins to lead answers at once: so the client hears of a
+// takeover without waiting for anything, also when the old leader is silent
+// instead of dead. The connection to the leader is the one the session uses.
+type scout struct {
+	s    *session
+	addr string
+}
+
+// offer is a connection to a master that says that it leads.
+type offer struct {
+	conn  *link.Conn
+	epoch uint64
+	taken chan bool // one element; true: the session uses the connection from now on
+}
+
+// scoutFor makes sure that there is a scout for addr. used is the connection to
+// it that the session has, or nil.
+func (s *session) scoutFor(addr string, used *link.Conn) {
+	s.mu.Lock()
+	known := slices.Contains(s.scouts, addr)
+	if !known {
+		s.scouts = append(s.scouts, addr)
+	}
+	s.mu.Unlock()
+	if known {
+		return
+	}
+	sc := &scout{s, addr}
+	s.c.spawn(func() { sc.run(used) })
+}
+
+// run works until the client is closed.
+func (sc *scout) run(conn *link.Conn) {
+	s := sc.s
+	if conn != nil {
+		sc.away(conn)
+	}
+	wait, said := backoffMin, ""
+	for s.c.ctx.Err() == nil {
+		conn, err := s.dial(s.c.ctx, sc.addr)
+		if err == nil {
+			err = sc.ask(conn)
+			part(conn)
+			wait = backoffMin
+		} else {
+			wait = min(2*wait, scoutLongest)
+		}
+		if s.c.ctx.Err() != nil {
+			return
+		}
+		if text := err.Error(); text != said {
+			said = text
+			s.c.log.Info("master is not connected", "addr", sc.addr, "err", err, "unanswered", s.waiting())
+		}
+		if !s.c.sleep(s.c.ctx, wait) {
+			return
+		}
+	}
+}
+
+// away waits while the session uses a connection.
+func (sc *scout) away(conn *link.Conn) {
+	select {
+	case <-conn.Done():
+	case <-sc.s.c.ctx.Done():
+	}
+}
+
+// ask asks one master until the connection is dead, and offers it while it leads.
+func (sc *scout) ask(conn *link.Conn) error {
+	s := sc.s
+	for {
+		var who wire.WhoReply
+		ctx, cancel := context.WithTimeout(s.c.ctx, 2*whoWait)
+		err := conn.Call(ctx, &wire.Who{WaitMillis: uint32(whoWait.Milliseconds())}, nil, &who)
+		cancel()
+		if err != nil {
+			return err
+		}
+		for _, addr := range who.Masters {
+			s.scoutFor(addr, nil)
+		}
+		if !who.Leads {
+			continue
+		}
+		o := offer{conn, who.Epoch, make(chan bool, 1)}
+		select {
+		case s.offers <- o:
+		case <-conn.Done():
+			return conn.Err()
+		case <-s.c.ctx.Done():
+			return s.c.ctx.Err()
+		}
+		if <-o.taken {
+			sc.away(conn)
+			return status.Errorf(status.Closed, "the connection to %s was lost", sc.addr)
+		}
+		if !s.c.sleep(s.c.ctx, scoutPause) {
+			return s.c.ctx.Err()
+		}
+	}
+}
+
+// dial connects to a master without opening a session.
+func (s *session) dial(ctx context.Context, addr string) (*link.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime)
+	defer cancel()
+	desk := &recallDesk{c: s.c, ended: make(chan struct{})}
+	conn, err := link.Dial(ctx, "tcp", addr, s.c.linkConfig(wire.RoleMaster), desk)
+	if err == nil {
+		conn.SetValue(desk)
+	}
+	return conn, err
+}
+
+// next waits for a leader that takes the session; nil: the client is closed.
+func (s *session) next(first *offer) *link.Conn {
+	for {
+		var o offer
+		if first != nil {
+			o, first = *first, nil
+		} else {
+			select {
+			case o = <-s.offers:
+			case <-s.c.ctx.Done():
+				return nil
+			}
+		}
+		if o.epoch < s.epoch.Load() {
+			o.taken <- false // it was deposed and does not know yet
+			continue
+		}
+		err := s.openOn(s.c.ctx, o.conn)
+		if status.CodeOf(err) == status.Stale && o.conn.Err() == nil {
+			s.lost()
+			err = s.openOn(s.c.ctx, o.conn)
+		}
+		if err == nil {
+			o.taken <- true
+			return o.conn
+		}
+		s.c.log.Warn("the leading master does not take the session", "err", err, "unanswered", s.waiting())
+		o.conn.Close()
+		o.taken <- true
+	}
+}

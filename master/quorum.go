@@ -1,0 +1,232 @@
+package master
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/varvefs/varve/master/image"
+	"github.com/varvefs/varve/master/journal"
+	"github.com/varvefs/varve/master/voters"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// join opens the changelog, alone or with the other voters.
+func (m *Master) join(meta image.Meta) (err error) {
+	cfg, l := m.cfg, m.loop
+	jc := journal.Config{
+		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, Applied: meta.Index, AppliedTerm: meta.Term,
+		SyncMode: cfg.Sync, Log: cfg.Log, Metrics: cfg.Metrics,
+	}
+	if len(cfg.Peers) > 1 {
+		for id := range cfg.Peers {
+			jc.Peers = append(jc.Peers, id)
+		}
+		slices.Sort(jc.Peers)
+		l.describeSelf()
+		m.net, err = voters.Start(voters.Config{
+			ID: cfg.ID, Listen: cfg.RaftAddr, Peers: cfg.Peers, Key: cfg.Key, Version: cfg.Version,
+			Self: m.beat, Images: &imageShelf{cfg.Dir}, Log: cfg.Log, Metrics: cfg.Metrics,
+		})
+		if err != nil {
+			return err
+		}
+		jc.Transport, l.net = m.net, m.net
+	}
+	m.log, err = journal.Open(jc)
+	if err != nil {
+		if m.net != nil {
+			m.net.Close()
+		}
+		return err
+	}
+	l.log = m.log
+	m.opened.Store(m.log)
+	if m.net != nil {
+		m.net.Attach(m.log)
+	}
+	return nil
+}
+
+// successor chooses who should lead after this master: id, or else the standby
+// that has most of the changelog.
+func (l *loop) successor(id uint64) (*voters.Beat, error) {
+	if l.net == nil {
+		return nil, status.Errorf(status.Unsupported, "there is one master only")
+	}
+	log := l.log.Status()
+	var best *voters.Beat
+	var match uint64
+	for _, b := range l.net.Beats() {
+		if b.What != wire.VoterMaster || id != 0 && b.ID != id {
+			continue
+		}
+		for _, p := range log.Peers {
+			if p.ID == b.ID && p.Active && !p.Learner && (best == nil || p.Match > match) {
+				best, match = &b, p.Match
+			}
+		}
+	}
+	switch {
+	case best == nil && id != 0:
+		return nil, status.Errorf(status.NotFound, "voter %d is no master that answers", id)
+	case best == nil:
+		return nil, status.Errorf(status.NotFound, "no standby answers")
+	}
+	return best, nil
+}
+
+// askHandover gives leadership to a standby. The answer leaves before.
+func (l *loop) askHandover(q *request, text []byte) {
+	var args wire.VoterArgs
+	if err := decodeArgs(text, &args); err != nil {
+		l.refuse(q, err)
+		return
+	}
+	next, err := l.successor(args.ID)
+	if err != nil {
+		l.refuse(q, err)
+		return
+	}
+	l.slog.Info("handing over", "to", next.ID, "name", next.Name, "epoch", l.epoch)
+	l.answer(q, &wire.HandoverReply{ID: next.ID, Name: next.Name, Addr: next.Clients, Epoch: l.epoch}, nil)
+	l.log.Transfer(next.ID)
+}
+
+// imageShelf gives this master's images to other voters.
+type imageShelf struct{ dir string }
+
+// Newest names the newest image.
+func (s *imageShelf) Newest() (voters.Image, error) {
+	list, err := image.List(s.dir)
+	if err != nil {
+		return voters.Image{}, err
+	}
+	if len(list) == 0 {
+		return voters.Image{}, fs.ErrNotExist
+	}
+	f := list[0]
+	return voters.Image{Path: f.Path, Index: f.Index, Size: f.Size}, nil
+}
+
+// Open opens an image.
+func (s *imageShelf) Open(index uint64) (*os.File, error) {
+	list, err := image.List(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		if f.Index == index {
+			return os.Open(f.Path)
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+// Members is the membership.
+func (s *imageShelf) Members() []byte { return nil }
+
+// describeSelf publishes what other voters and their tools are told of this one.
+func (l *loop) describeSelf() {
+	b := &wire.VoterBeat{
+		ID: l.cfg.ID, What: wire.VoterMaster, Name: l.cfg.Name, Version: l.cfg.Version, Pid: uint32(os.Getpid()),
+		Clients: l.reachable(l.cfg.ClientAddr), Chunkds: l.reachable(l.cfg.ServerAddr), Raft: l.cfg.Peers[l.cfg.ID], HTTP: l.cfg.HTTPAddr,
+		Applied: l.index, ImageAt: l.images.last.Index, Uptime: uint64(time.Since(l.begun)), Memory: memory(),
+	}
+	l.self.Store(b)
+}
+
+// beat is what the other voters hear of this one; any goroutine.
+func (m *Master) beat() wire.VoterBeat {
+	b := *m.loop.self.Load()
+	if log := m.opened.Load(); log != nil {
+		s := log.Status()
+		b.Term, b.Leader, b.Commit, b.Last = s.Term, s.Leader, s.Commit, s.Last
+	}
+	return b
+}
+
+// reachable makes an address that listens everywhere one that others can use:
+// the host is the one that other voters reach this one at.
+func (l *loop) reachable(addr string) string {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		if own, _, err := net.SplitHostPort(l.cfg.Peers[l.cfg.ID]); err == nil {
+			return net.JoinHostPort(own, port)
+		}
+	}
+	return addr
+}
+
+// masters lists where mounts and tools find masters, this one first. Alone it
+// says nothing: whoever asks has found it.
+func (l *loop) masters() []string {
+	if l.net == nil {
+		return nil
+	}
+	list := []string{l.reachable(l.cfg.ClientAddr)}
+	for _, b := range l.net.Beats() {
+		if b.What == wire.VoterMaster && b.Clients != "" {
+			list = append(list, b.Clients)
+		}
+	}
+	return list
+}
+
+// voterStatus describes the other voters.
+func (l *loop) voterStatus() (list []wire.MasterStatus) {
+	if l.net == nil {
+		return nil
+	}
+	log := l.log.Status()
+	for _, b := range l.net.Beats() {
+		s := wire.MasterStatus{
+			ID: b.ID, Name: b.Name, Role: "unknown", Pid: int(b.Pid), Addr: b.Clients, Raft: b.Raft, Epoch: b.Term, Applied: b.Applied, Commit: b.Commit,
+			ImageAt: b.ImageAt, MemBytes: b.Memory, UptimeSec: time.Duration(b.Uptime).Seconds(), Version: b.Version,
+		}
+		if !b.At.IsZero() {
+			s.Seen = l.now.Sub(b.At).Seconds()
+			s.Role = "standby"
+			if b.What == wire.VoterMetalogger {
+				s.Role = "metalogger"
+			}
+			if log.Leader == b.ID {
+				s.Role = "leader"
+			}
+		}
+		if b.At.IsZero() || s.Seen > 3 {
+			s.Down = true
+		}
+		for _, p := range log.Peers {
+			if p.ID == b.ID {
+				s.Lag, s.Match = p.Lag, p.Match
+				s.Down = s.Down || !p.Active
+			}
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// voterProblems says what is wrong with the quorum.
+func (l *loop) voterProblems(s *wire.Status) {
+	var down []string
+	for _, m := range s.Masters {
+		if m.Down {
+			down = append(down, fmt.Sprintf("%d (%s)", m.ID, m.Raft))
+		}
+	}
+	if len(down) > 0 {
+		s.Problems = append(s.Problems, fmt.Sprintf("Voter %s of the changelog does not answer; %d of %d must be there for changes.",
+			strings.Join(down, ", "), len(s.Masters)/2+1, len(s.Masters)))
+	}
+}
