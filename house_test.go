@@ -34,6 +34,7 @@ var rooms = map[string][]string{
 	"link":             {"chunk", "status", "wire"},
 	"vip":              {},
 	"elect":            {},
+	"gossip":           {},
 	"segment":          {"chunk", "status", "codec", "engine/..."},
 	"master/state":     {"chunk", "inode", "status", "codec"},
 	"master/journal":   {"chunk", "status", "codec", "engine"},
