@@ -104,8 +104,11 @@ func (l *loop) committed(list []journal.Committed) {
 			}
 			continue
 		case c.Image:
-			l.die(fmt.Errorf("the log begins behind entry %d, which needs an image of another master", c.Index))
-			return
+			if err := l.reload(c.Index); err != nil {
+				l.die(err)
+				return
+			}
+			continue
 		case own:
 			l.applyOwn(b)
 		case len(c.Data) > 0:

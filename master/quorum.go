@@ -38,6 +38,10 @@ func (m *Master) join(meta image.Meta) (err error) {
 			return err
 		}
 		jc.Transport, l.net = m.net, m.net
+		jc.Fetch = (&voters.Fetcher{
+			Net: m.net, Dir: cfg.Dir, Adopt: adoptImage,
+			Done: func(index, term uint64) { m.opened.Load().Install(index, term) },
+		}).Fetch
 	}
 	m.log, err = journal.Open(jc)
 	if err != nil {
@@ -53,6 +57,27 @@ func (m *Master) join(meta image.Meta) (err error) {
 	}
 	return nil
 }
+
+func adoptImage(dir, path string) (index, term uint64, err error) {
+	_, meta, err := image.Adopt(dir, path)
+	return meta.Index, meta.Term, err
+}
+
+// reload takes the state over from an image that came from another voter.
+func (l *loop) reload(index uint64) error {
+	begun := time.Now()
+	st, meta, file, err := image.LoadAt(l.cfg.Dir, index)
+	if err != nil {
+		return err
+	}
+	l.st, l.index, l.term = st, meta.Index, meta.Term
+	l.images.last, l.images.at, l.images.index, l.images.bytes = file, l.now, meta.Index, 0
+	l.slog.Info("state taken over from an image", "file", file.Path, "index", index, "took", time.Since(begun).Round(time.Millisecond))
+	return nil
+}
+
+// Log is the changelog, for those who decide about elections.
+func (m *Master) Log() *journal.Log { return m.log }
 
 // successor chooses who should lead after this master: id, or else the standby
 // that has most of the changelog.

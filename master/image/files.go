@@ -164,6 +164,21 @@ func Load(dir string, log *slog.Logger) (*state.State, Meta, File, error) {
 	return nil, Meta{}, File{}, errors.Join(errs...)
 }
 
+// LoadAt reads the image of one entry.
+func LoadAt(dir string, index uint64) (*state.State, Meta, File, error) {
+	list, err := List(dir)
+	if err != nil {
+		return nil, Meta{}, File{}, err
+	}
+	for _, f := range list {
+		if f.Index == index {
+			s, m, err := readFile(f)
+			return s, m, f, err
+		}
+	}
+	return nil, Meta{}, File{}, fmt.Errorf("no image of entry %d in %s: %w", index, dir, fs.ErrNotExist)
+}
+
 // Adopt makes a file that came from elsewhere, in dir, one of its images: it is
 // checked as a whole and gets its final name, durably. A damaged one is removed.
 func Adopt(dir, path string) (File, Meta, error) {

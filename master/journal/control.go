@@ -2,6 +2,7 @@ package journal
 
 import (
 	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 )
 
@@ -50,6 +51,23 @@ func (l *Log) Campaign() {
 		if err := l.rn.Campaign(); err != nil {
 			l.cfg.Log.Debug("journal: raft does not campaign", "err", err)
 		}
+	})
+}
+
+// Install says that an image of entry index, which has term, is durable here: the
+// log goes on behind it. Committed tells when that is so. It does nothing if the
+// log has the entry by itself meanwhile, or nobody leads.
+func (l *Log) Install(index, term uint64) {
+	l.order(func() {
+		lead, now := l.soft.Lead, l.term()
+		if lead == raft.None || lead == l.cfg.ID || index <= l.applied {
+			return
+		}
+		conf := l.st.confState()
+		l.step(&raftpb.Message{
+			Type: raftpb.MsgSnap.Enum(), From: &lead, To: &l.cfg.ID, Term: &now,
+			Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{ConfState: conf, Index: &index, Term: &term}},
+		})
 	})
 }
 

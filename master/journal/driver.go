@@ -269,6 +269,7 @@ func (l *Log) write(jobs []job) error {
 		if s := j.msg.GetSnapshot(); !raft.IsEmptySnap(s) {
 			at := s.GetMetadata()
 			l.out = append(l.out, Committed{Index: at.GetIndex(), Term: at.GetTerm(), Image: true})
+			l.cfg.Log.Info("journal: going on behind an image", "index", at.GetIndex(), "term", at.GetTerm())
 		}
 	}
 	l.mu.Lock()

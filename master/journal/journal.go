@@ -54,6 +54,11 @@ type Config struct {
 	// Transport carries messages to the other voters; nil with a single voter.
 	Transport Transport
 	Tick      time.Duration // raft's clock when there are peers, default 25 ms; an election takes 20 to 40 ticks
+	// Fetch is called, on the driver, when the leader from no longer has the
+	// entries that this voter lacks: an image of entry index or a later one is
+	// needed. It must not block; it is called again while the need lasts. What it
+	// sets going ends with Install.
+	Fetch func(from, index uint64)
 	// Reluctant holds back this voter's own candidacies, so that another one wins
 	// where one can: for voters that lead only to hand over.
 	Reluctant bool

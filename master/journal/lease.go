@@ -104,6 +104,11 @@ func (l *Log) leaving(m *raftpb.Message) bool {
 		// others have heard of this leader.
 		l.lease.spoiled, l.lease.offered = true, l.ticks
 		l.lease.until.Store(0)
+	case raftpb.MsgSnap:
+		if l.snaps == nil {
+			l.snaps = map[uint64]uint64{}
+		}
+		l.snaps[m.GetTo()] = l.ticks
 	case raftpb.MsgPreVote:
 		if l.cfg.Reluctant && !l.lease.campaign && l.ticks < l.lease.ledAt+reluctance {
 			return false
@@ -118,13 +123,41 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		// A vote for a successor that the leader itself has named breaks no promise.
 		return l.ticks >= l.lease.mute || string(m.GetContext()) == "CampaignTransfer"
-	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+	case raftpb.MsgApp, raftpb.MsgHeartbeat:
 		l.lease.ledAt = l.ticks
+	case raftpb.MsgSnap:
+		l.lease.ledAt = l.ticks
+		return l.needsImage(m)
 	case raftpb.MsgHeartbeatResp, raftpb.MsgAppResp:
 		l.lease.answered(m)
 		m.Context = nil
 	}
 	return true
+}
+
+// needsImage deals with a leader's word that its log does not reach back to what
+// this voter has. The image is fetched outside; raft hears of it by Install.
+func (l *Log) needsImage(m *raftpb.Message) bool {
+	index := m.GetSnapshot().GetMetadata().GetIndex()
+	if l.cfg.Fetch == nil || index <= l.view.Commit {
+		return true // raft tells the leader what is here
+	}
+	l.cfg.Fetch(m.GetFrom(), index)
+	return false
+}
+
+// snapTicks is how long a follower may be silent about an image before it is
+// told again that it needs one: it may have restarted.
+const snapTicks = 2 * electionTicks
+
+// remind tells followers again that they need an image.
+func (l *Log) remind() {
+	for id, at := range l.snaps {
+		if l.ticks > at+snapTicks {
+			delete(l.snaps, id)
+			l.rn.ReportSnapshot(id, raft.SnapshotFailure)
+		}
+	}
 }
 
 // answered extends the lease when a majority has answered a newer heartbeat.
@@ -166,6 +199,7 @@ func (l *Log) tick() {
 	if l.lease.spoiled && l.ticks >= l.lease.offered+electionTicks {
 		l.resign()
 	}
+	l.remind()
 	if l.ticks%progressTicks == 0 {
 		l.progress()
 	}

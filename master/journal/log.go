@@ -57,9 +57,10 @@ type Log struct {
 
 	// Owned by the driver.
 	rn       *raft.RawNode
-	ticks    uint64     // since Open
-	unplaced []proposal // given to raft, which has not yet said where they are
-	tags     []tagged   // own proposals in the log, ascending, not yet committed
+	ticks    uint64            // since Open
+	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
+	unplaced []proposal        // given to raft, which has not yet said where they are
+	tags     []tagged          // own proposals in the log, ascending, not yet committed
 	out      []Committed
 	outResp  []*raftpb.Message // to be stepped when out has been taken
 	soft     raft.SoftState

@@ -419,6 +419,13 @@ func (s *store) readError() error {
 	return s.failed
 }
 
+// confState is the membership that raft works with.
+func (s *store) confState() *raftpb.ConfState {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.conf
+}
+
 // voters lists those who vote.
 func (s *store) voters() []uint64 {
 	s.mu.RLock()

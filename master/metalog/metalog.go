@@ -128,6 +128,17 @@ func (m *Metalogger) open() error {
 		return err
 	}
 	jc.Transport = m.net
+	jc.Fetch = (&voters.Fetcher{
+		Net: m.net, Dir: cfg.Dir,
+		Adopt: func(dir, path string) (uint64, uint64, error) {
+			_, meta, err := image.Adopt(dir, path)
+			return meta.Index, meta.Term, err
+		},
+		Done: func(index, term uint64) {
+			m.image.Store(index)
+			m.opened.Load().Install(index, term)
+		},
+	}).Fetch
 	if m.log, err = journal.Open(jc); err != nil {
 		m.net.Close()
 		return err

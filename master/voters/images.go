@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/link"
@@ -183,4 +184,49 @@ func (n *Net) pull(ctx context.Context, conn *link.Conn, f *os.File, offer *wire
 		}
 	}
 	return f.Truncate(int64(offer.Size))
+}
+
+// Fetcher gets an image when the log says that it needs one, one at a time.
+type Fetcher struct {
+	Net   *Net
+	Dir   string
+	Adopt func(dir, path string) (index, term uint64, err error) // checks it and gives it its final name
+	Done  func(index, term uint64)                               // it is there
+
+	busy atomic.Bool
+}
+
+// Fetch sets a transfer going, unless one is under way. It does not block.
+func (f *Fetcher) Fetch(from, index uint64) {
+	if f.busy.Swap(true) {
+		return
+	}
+	n := f.Net
+	addr := n.addrOf(from)
+	n.wg.Go(func() {
+		defer f.busy.Store(false)
+		n.cfg.Log.Info("voters: fetching an image", "from", addr, "index", index)
+		_, path, err := n.Fetch(n.ctx, addr, index, f.Dir)
+		if err == nil {
+			var at, term uint64
+			if at, term, err = f.Adopt(f.Dir, path); err == nil {
+				f.Done(at, term)
+				return
+			}
+		}
+		if n.ctx.Err() == nil {
+			n.cfg.Log.Warn("voters: no image yet", "from", addr, "err", err)
+		}
+	})
+}
+
+// addrOf is where a voter is reached; "" when it is not known.
+func (n *Net) addrOf(id uint64) string {
+	n.mu.Lock()
+	p := n.peers[id]
+	n.mu.Unlock()
+	if p == nil {
+		return ""
+	}
+	return p.address()
 }

@@ -1,0 +1,361 @@
+package master
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/master/image"
+	"github.com/varvefs/varve/master/metalog"
+	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/wire"
+)
+
+// trio is two masters and a metalogger in this process.
+type trio struct {
+	t       *testing.T
+	peers   map[uint64]string
+	dirs    map[uint64]string
+	cfg     map[uint64]Config
+	masters map[uint64]*Master
+	logger  *metalog.Metalogger
+}
+
+func newTrio(t *testing.T, change func(*Config)) *trio {
+	t.Helper()
+	c := &trio{t: t, peers: map[uint64]string{}, dirs: map[uint64]string{}, cfg: map[uint64]Config{}, masters: map[uint64]*Master{}}
+	for id := uint64(1); id <= 3; id++ {
+		c.peers[id], c.dirs[id] = freeAddr(t), t.TempDir()
+	}
+	t.Cleanup(c.stop)
+	for id := uint64(1); id <= 2; id++ {
+		cfg := testConfig(t, c.dirs[id])
+		cfg.ID, cfg.Peers, cfg.RaftAddr, cfg.Name = id, c.peers, c.peers[id], fmt.Sprint("m", id)
+		cfg.ClientAddr, cfg.ServerAddr = freeAddr(t), freeAddr(t)
+		if change != nil {
+			change(&cfg)
+		}
+		c.cfg[id] = cfg
+		c.start(id)
+	}
+	c.startLogger()
+	return c
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func (c *trio) start(id uint64) {
+	c.t.Helper()
+	m, err := Start(c.cfg[id])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.masters[id] = m
+}
+
+func (c *trio) startLogger() {
+	c.t.Helper()
+	cfg := c.cfg[1]
+	l, err := metalog.Start(metalog.Config{
+		Dir: c.dirs[3], Key: testKey, ID: 3, Peers: c.peers, RaftAddr: c.peers[3], Name: "ml", Sync: cfg.Sync, Log: cfg.Log,
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.logger = l
+}
+
+func (c *trio) stop() {
+	for _, m := range c.masters {
+		kill(m)
+	}
+	if c.logger != nil {
+		c.logger.Close()
+	}
+}
+
+// kill ends a master without care.
+func (c *trio) kill(m *Master) {
+	delete(c.masters, m.cfg.ID)
+	kill(m)
+}
+
+// leader waits until one master leads and serves.
+func (c *trio) leader() *Master {
+	c.t.Helper()
+	var lead *Master
+	eventually(c.t, "a master leads", func() bool {
+		for _, m := range c.masters {
+			if m.Ready() == nil && m.log.Leased() {
+				lead = m
+			}
+		}
+		return lead != nil
+	})
+	return lead
+}
+
+func (c *trio) other(m *Master) *Master { return c.masters[3-m.cfg.ID] }
+
+// level waits until the standby has applied all that the leader has.
+func (c *trio) level() {
+	c.t.Helper()
+	eventually(c.t, "the standby has all", func() bool {
+		return c.masters[1].log.Status().Applied == c.masters[2].log.Status().Applied
+	})
+}
+
+// tree is a master's state as bytes.
+func tree(t *testing.T, m *Master) (index uint64, bytesOf []byte) {
+	t.Helper()
+	done := make(chan struct{})
+	var b bytes.Buffer
+	m.in.post(func(l *loop) {
+		defer close(done)
+		v := l.st.Freeze()
+		defer v.Release()
+		index = l.index
+		if err := image.Write(&b, v, image.Meta{Index: l.index, Term: l.term}); err != nil {
+			t.Error(err)
+		}
+	})
+	<-done
+	return index, b.Bytes()
+}
+
+// TestTakeover: the standby goes on where the leader died. What was answered is
+// there, what is sent again is done once, both trees are the same bytes.
+func TestTakeover(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	a := newMount(t, lead)
+	var made wire.EntryReply
+	req := &wire.Make{Parent: inode.Root, Name: "once", What: inode.File, Mode: 0o600}
+	for i := range 100 {
+		a.mkfile(inode.Root, fmt.Sprint("f", i))
+	}
+	a.must(req, &made)
+	c.level()
+	other := c.other(lead)
+	i1, t1 := tree(t, lead)
+	i2, t2 := tree(t, other)
+	if i1 != i2 || !bytes.Equal(t1, t2) {
+		t.Fatalf("the trees differ at entries %d and %d", i1, i2)
+	}
+	epoch := a.session.Epoch
+	begun := time.Now()
+	c.kill(lead)
+	next := c.leader()
+	t.Logf("another leads after %v", time.Since(begun))
+	if next != other {
+		t.Fatal("a metalogger serves")
+	}
+	b, err := a.again(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.session.Epoch <= epoch {
+		t.Fatalf("epoch %d after %d", b.session.Epoch, epoch)
+	}
+	// The same request once more, as a mount sends it whose answer was lost.
+	var again wire.EntryReply
+	if err := b.conn.Call(t.Context(), req, nil, &again); err != nil {
+		t.Fatal(err)
+	}
+	if again.Attr.Ino != made.Attr.Ino {
+		t.Fatalf("sent again it made inode %d, before %d", again.Attr.Ino, made.Attr.Ino)
+	}
+	for i := range 100 {
+		if e := b.lookup(inode.Root, fmt.Sprint("f", i)); !e.Found {
+			t.Fatalf("f%d is lost", i)
+		}
+	}
+	// The old leader comes back as a standby.
+	c.start(3 - next.cfg.ID)
+	b.mkfile(inode.Root, "late")
+	c.level()
+	_, t1 = tree(t, c.masters[1])
+	_, t2 = tree(t, c.masters[2])
+	if !bytes.Equal(t1, t2) {
+		t.Fatal("the trees differ after the old leader came back")
+	}
+}
+
+// TestStandbyRefuses: a standby serves nothing but the question who leads, and
+// says where the masters are.
+func TestStandbyRefuses(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	m := dialMount(t, c.other(lead))
+	m.fails(&wire.SessionOpen{Host: "h"}, status.NotLeader)
+	eventually(t, "the standby knows both masters", func() bool {
+		var who wire.WhoReply
+		if err := m.conn.Call(t.Context(), &wire.Who{}, nil, &who); err != nil || who.Leads {
+			t.Fatalf("%+v %v", who, err)
+		}
+		return len(who.Masters) == 2
+	})
+	// The question waits for the answer.
+	got := make(chan wire.WhoReply, 1)
+	go func() {
+		var who wire.WhoReply
+		_ = m.conn.Call(t.Context(), &wire.Who{WaitMillis: 10_000}, nil, &who)
+		got <- who
+	}()
+	c.level()
+	lead.log.Transfer(c.other(lead).cfg.ID)
+	if who := <-got; !who.Leads || who.Epoch <= 1 {
+		t.Fatalf("answer %+v", who)
+	}
+}
+
+// TestLaggingStandby: a standby that was away for so long that the leader no
+// longer has the changelog gets an image, and so does a metalogger.
+func TestLaggingStandby(t *testing.T) {
+	c := newTrio(t, func(cfg *Config) { cfg.ImagesKept = 1 })
+	lead := c.leader()
+	a := newMount(t, lead).keepAlive()
+	away := c.other(lead)
+	c.level()
+	c.kill(away)
+	for i := range 60 {
+		a.mkfile(inode.Root, fmt.Sprint("f", i))
+		if i%20 == 19 {
+			saveImage(t, lead)
+		}
+	}
+	a.mkfile(inode.Root, "last")
+	c.start(away.cfg.ID)
+	c.level()
+	_, t1 := tree(t, c.masters[1])
+	_, t2 := tree(t, c.masters[2])
+	if !bytes.Equal(t1, t2) {
+		t.Fatal("the trees differ")
+	}
+	// The metalogger loses all but its vote... and its log is emptied by an image.
+	eventually(t, "the metalogger has fetched an image", func() bool {
+		_, err := c.logger.Newest()
+		return err == nil
+	})
+	if err := c.logger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 60 {
+		a.mkfile(inode.Root, fmt.Sprint("g", i))
+		if i%20 == 19 {
+			saveImage(t, lead)
+		}
+	}
+	c.startLogger()
+	eventually(t, "the metalogger is up to date", func() bool {
+		return c.logger.Log().Status().Commit >= lead.log.Status().Commit && lead.log.Status().Commit > 0
+	})
+	// From the files of the metalogger alone a master starts.
+	a.mkfile(inode.Root, "very last")
+	want := lead.log.Status().Commit
+	eventually(t, "the metalogger has it", func() bool { return c.logger.Log().Status().Commit >= want })
+	if err := c.logger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.logger = nil
+	restored := t.TempDir()
+	if err := copyTree(c.dirs[3], restored); err != nil {
+		t.Fatal(err)
+	}
+	m := startMaster(t, testConfig(t, restored))
+	_, t1 = tree(t, lead)
+	b, err := a.again(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"f0", "f59", "last", "g59", "very last"} {
+		if e := b.lookup(inode.Root, name); !e.Found {
+			t.Errorf("%s is not in what was restored", name)
+		}
+	}
+}
+
+func saveImage(t *testing.T, m *Master) {
+	t.Helper()
+	done := make(chan error, 1)
+	m.in.post(func(l *loop) { l.saveImage(func(_ image.File, err error) { done <- err }) })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStandbyTakesImages: the leader leaves images to the standby.
+func TestStandbyTakesImages(t *testing.T) {
+	c := newTrio(t, func(cfg *Config) { cfg.ImageEntries = 200 })
+	lead := c.leader()
+	a := newMount(t, lead).keepAlive()
+	for i := range 300 {
+		a.mkfile(inode.Root, fmt.Sprint("f", i))
+	}
+	images := func(m *Master) int {
+		list, err := filepath.Glob(filepath.Join(c.dirs[m.cfg.ID], "image.*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(list)
+	}
+	eventually(t, "the standby has written an image", func() bool { return images(c.other(lead)) > 1 })
+	if n := images(lead); n != 1 {
+		t.Errorf("the leader has %d images", n)
+	}
+}
+
+// TestHandoverOfRequests: requests that are under way while leadership moves are
+// answered by one of the masters, and done once.
+func TestHandoverOfRequests(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	a := newMount(t, lead)
+	c.level()
+	n := 0
+	for round := range 6 {
+		lead := c.leader()
+		go lead.log.Transfer(c.other(lead).cfg.ID)
+		for i := range 100 {
+			req := &wire.Make{Parent: inode.Root, Name: fmt.Sprintf("f%d.%d", round, i), What: inode.File, Mode: 0o600}
+			a.number(req)
+			for {
+				err := a.conn.Call(t.Context(), req, nil, &wire.EntryReply{})
+				if err == nil {
+					n++
+					break
+				}
+				if code := status.CodeOf(err); code != status.NotLeader && code != status.Closed && code != status.Stale {
+					t.Fatal(err)
+				}
+				for ok := false; !ok; {
+					next, err := a.again(c.leader())
+					if err != nil && errors.Is(err, status.NotFound) {
+						t.Fatal(err)
+					}
+					if ok = err == nil; ok {
+						a = next
+					}
+				}
+			}
+		}
+	}
+	var list wire.ReadDirReply
+	a.must(&wire.ReadDir{Ino: inode.Root, Max: 8000}, &list)
+	if n != 600 || len(list.Entries) != 600 {
+		t.Fatalf("%d were made, %d are there", n, len(list.Entries))
+	}
+}
