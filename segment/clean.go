@@ -63,6 +63,7 @@ func (s *Store) clean() bool {
 func (s *Store) emptied(g *segment) {
 	for _, id := range g.chunks {
 		if r := s.index.find(id); r != nil && r.state == g.n {
+			s.save(r)
 			s.index.point(&r.state, noSegment)
 			r.hide, r.base = 0, 0
 		}

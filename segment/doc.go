@@ -11,6 +11,9 @@
 // chunkd calls it, one Store for each disk; cmd and tests call [Inspect]. It calls
 // engine and imports the nouns chunk and status.
 //
+// Checkpoints bound the time of Open: the index is saved now and then, while writes go
+// on, and recovery replays only what came after.
+//
 // Heads. There are three places where the log grows: one for small writes and
 // everything that is not data, one for bulk data, one for what the cleaner keeps.
 // Each is a sequence of its own. Entries of one chunk stay in one head as long as
@@ -25,6 +28,6 @@
 // calling back those who wait) is queued and done by Store.unlock.
 //
 // Goroutines. keeper grows the store, cleans and erases segments; preparer fills new
-// segments with zeros. Everything else runs in the callers' goroutines and in the
+// segments with zeros; the taker of checkpoints saves the index. Everything else runs in the callers' goroutines and in the
 // engine's completions.
 package segment

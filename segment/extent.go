@@ -80,6 +80,7 @@ type index struct {
 	sums    slab[uint32]
 	live    int64 // cost of all extents in bytes
 	count   uint64
+	snap    uint16                       // number of the last snapshot
 	touched func(seg uint32, cost int64) // the live bytes of a segment change by cost
 	scratch []extent
 	one     [1]uint32
@@ -100,6 +101,7 @@ type record struct {
 	refs    uint32 // segments that have entries of this chunk
 	head    uint8
 	flags   uint8
+	snap    uint16 // the last snapshot that has the record, or that it is younger than
 }
 
 const (
@@ -133,7 +135,7 @@ func (x *index) make(id chunk.ID) *record {
 	n, _ := x.recs.alloc(1)
 	x.table[id] = n
 	r := &x.recs.at(n, 1)[0]
-	*r = record{id: id, attest: noSegment, state: noSegment}
+	*r = record{id: id, attest: noSegment, state: noSegment, snap: x.snap}
 	return r
 }
 

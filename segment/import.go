@@ -85,6 +85,7 @@ func (imp *Import) commit() (Ticket, error) {
 		}
 		r = s.index.make(imp.id)
 		e.version, e.hide, e.base = imp.version, s.nextLSN(), imp.number
+		s.save(r)
 		s.index.clear(&r.body)
 		r.body, imp.body, imp.ended = imp.body, body{}, true
 		r.flags = r.flags&^recDamaged | recSwitch
@@ -124,9 +125,12 @@ func (imp *Import) Abort() {
 	s.wakeKeeper()
 }
 
-// settle waits until all that is accepted now is durable. mu is held.
-func (s *Store) settle() error {
-	var want [heads]uint64
+// settle waits until all that is accepted now is durable. mu is held; it is given up.
+func (s *Store) settle() error { return s.waitDurable(s.accepted()) }
+
+// accepted is, for each head, the number of the frame with the last entry that was
+// accepted; the frame will not wait for more. mu is held.
+func (s *Store) accepted() (want [heads]uint64) {
 	for i := range s.heads {
 		h := &s.heads[i]
 		want[i] = h.seq
@@ -135,6 +139,12 @@ func (s *Store) settle() error {
 			s.want(h.open)
 		}
 	}
+	return want
+}
+
+// waitDurable waits until each head is durable up to the frame with the given number. mu is
+// held; it is given up.
+func (s *Store) waitDurable(want [heads]uint64) error {
 	for i := range s.heads {
 		for s.heads[i].durable.seq < want[i] {
 			if s.failed != nil {

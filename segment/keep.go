@@ -76,7 +76,7 @@ func (s *Store) keepOnce() bool {
 	if grow && s.grow() == nil {
 		return true
 	}
-	return s.clean() || s.merge()
+	return s.clean() || s.merge() || s.step != nil && s.checkpointIfDue()
 }
 
 // growAhead is how many segments the keeper has ready to be opened at any time.

@@ -32,6 +32,10 @@ type recovery struct {
 	lost  uint64 // frames that were durable and cannot be read
 
 	suspects map[uint32]bool // names of chunks that such frames were about
+
+	saved []*saved // checkpoints, the newest first
+	base  *saved   // the one that the index begins with, nil: none
+	same  []bool   // segments in the life that they were in then
 }
 
 // verdict is what the newest entry that says so lets count of a chunk's past.
@@ -40,8 +44,9 @@ type verdict struct{ lsn, hide, base uint64 }
 func (s *Store) recover() error {
 	began := time.Now()
 	r := &recovery{s: s, final: make(map[chunk.ID]verdict), suspects: make(map[uint32]bool)}
+	r.findSaved()
 	r.lookAll()
-	for _, step := range []func() error{r.mark, r.cut, r.repair, r.judge, r.replay} {
+	for _, step := range []func() error{r.mark, r.cut, r.repair, r.restore, r.judge, r.replay} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -49,7 +54,7 @@ func (s *Store) recover() error {
 	r.settle()
 	if len(s.segs) > 0 {
 		s.log.Info("segment store recovered", "disk", fmt.Sprintf("%016x", s.diskID), "chunks", s.index.count,
-			"segments", len(s.segs), "lost_frames", r.lost, "took", time.Since(began))
+			"segments", len(s.segs), "lost_frames", r.lost, "checkpoint", r.since() > 0, "took", time.Since(began))
 	}
 	return nil
 }
@@ -61,10 +66,15 @@ const lookers = 16
 func (r *recovery) lookAll() {
 	s := r.s
 	r.found = make([]*found, len(s.segs))
+	var lists map[uint32]*listed
+	var lsn uint64
+	if len(r.saved) > 0 {
+		lists, lsn = r.saved[0].lists, r.saved[0].lsn
+	}
 	var next atomic.Int64
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
-			r.found[i] = look(s.segs[i], s.segSize, s.diskID)
+			r.found[i] = lookListed(s.segs[i], s.segSize, s.diskID, lists[uint32(i)], lsn)
 		}
 	}
 	if s.step != nil {
@@ -81,6 +91,13 @@ func (r *recovery) lookAll() {
 // mark finds how far each head is known to be durable.
 func (r *recovery) mark() error {
 	r.lookNext()
+	for _, c := range r.saved {
+		for i, m := range c.durable {
+			if l := (claim{m, c.at}); m.seq > 0 && l.newer(r.marks[i]) {
+				r.marks[i] = l
+			}
+		}
+	}
 	for _, fd := range r.found {
 		for i, m := range fd.durable {
 			if m.newer(r.marks[i]) {

@@ -31,7 +31,7 @@ type placed struct {
 func (r *recovery) cursors() []*cursor {
 	var fds []*found
 	for _, fd := range r.found {
-		if st := fd.g.state; st == segSealed || st == segOpen {
+		if st := fd.g.state; (st == segSealed || st == segOpen) && !fd.known {
 			fds = append(fds, fd)
 		}
 	}
@@ -111,25 +111,29 @@ func (r *recovery) each(fn func(p *placed)) error {
 // judge finds, for each chunk, what of its past counts. It needs a pass of its own: the
 // entry that says so can be younger than what it hides, having been moved.
 func (r *recovery) judge() error {
-	return r.each(func(p *placed) {
+	since := r.since()
+	err := r.each(func(p *placed) {
 		switch {
-		case p.again:
+		case p.again, p.lsn <= since:
 		case p.kind == kindDelete:
 			r.final[p.chunk] = verdict{p.lsn, p.lsn, 0}
 		case p.kind == kindState && (p.hide != 0 || p.base != 0):
 			r.final[p.chunk] = verdict{p.lsn, p.hide, p.base}
 		}
 	})
+	r.switchOver()
+	return err
 }
 
 // replay builds the index.
 func (r *recovery) replay() error {
 	s := r.s
 	for _, fd := range r.found {
-		if st := fd.g.state; st == segSealed || st == segOpen {
+		if st := fd.g.state; (st == segSealed || st == segOpen) && !fd.known {
 			fd.g.set = make(map[chunk.ID]struct{})
 		}
 	}
+	since := r.since()
 	return r.each(func(p *placed) {
 		v := r.final[p.chunk]
 		rec := s.index.find(p.chunk)
@@ -138,7 +142,7 @@ func (r *recovery) replay() error {
 			rec.hide, rec.base = v.hide, v.base
 		}
 		switch {
-		case p.again, p.imp != 0 && p.imp != v.base, p.imp == 0 && p.lsn < v.hide:
+		case p.again, p.lsn <= since, p.imp != 0 && p.imp != rec.base, p.imp == 0 && p.lsn < rec.hide:
 			s.mention(p.g, rec)
 			return
 		case p.flags&flagMoved != 0 && !rec.alive():
@@ -151,26 +155,31 @@ func (r *recovery) replay() error {
 // settle finishes the books when the index is built.
 func (r *recovery) settle() {
 	s := r.s
-	for _, g := range s.segs {
+	for i, g := range s.segs {
 		switch g.state {
 		case segBlank:
 			s.blank = append(s.blank, g)
 		case segFree:
 			s.written = append(s.written, g)
 		case segSealed:
-			g.close()
+			if !r.found[i].known {
+				g.close()
+			}
 		}
 	}
 	slices.Reverse(s.blank) // pick takes from the end: fill the first container first
 	slices.Reverse(s.written)
 	for id := range s.index.table {
 		rec := s.index.find(id)
-		if !rec.alive() && rec.body.n > 0 {
+		switch {
+		case rec.refs == 0 && !rec.alive() && rec.body.n == 0: // deleted since the checkpoint, and all of it emptied
+			s.index.forget(rec)
+		case !rec.alive() && rec.body.n > 0:
 			// Only moved entries of it are left: the one that made it is lost.
 			s.setAlive(rec, true)
 			s.index.point(&rec.attest, s.index.all(&rec.body)[0].seg)
 			s.announceDamage(rec, errors.New("part of the log is lost"))
-		} else if rec.alive() && r.suspects[nameOf(id)] {
+		case rec.alive() && r.suspects[nameOf(id)]:
 			s.announceDamage(rec, errors.New("part of the log is lost"))
 		}
 	}

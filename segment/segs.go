@@ -123,6 +123,7 @@ func (s *Store) start(g *segment, h *head) {
 	g.body, g.chunks = nil, nil
 	g.set = make(map[chunk.ID]struct{})
 	h.seg = g
+	s.checkpoints.opened++
 }
 
 // sealOf builds the seal of a segment. It lies at the end of the segment.

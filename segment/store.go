@@ -95,6 +95,9 @@ type Store struct {
 	acking bool     // somebody does that
 	inKeep bool     // with step: the keeper's work is being done
 
+	checkpoints checkpointing
+	snap        *snapshot // nil: none is being taken
+
 	events  chan Event
 	keeper  chan struct{}
 	prepare chan struct{}
@@ -176,8 +179,9 @@ func Open(cfg Config) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open segment store: %w", err), s.closeFiles())
 	}
 	if s.step == nil {
-		s.workers.Add(2)
+		s.workers.Add(3)
 		go s.keep()
+		go s.checkpointLoop()
 		go s.prepareLoop()
 		s.wakeKeeper()
 	}
@@ -359,7 +363,13 @@ func (s *Store) Close() error {
 		s.mark()
 	}
 	err := s.drain()
+	last := err == nil && s.checkpoints.opened >= closeAfter
 	s.unlock()
+	if last {
+		if err := s.checkpoint(false); err != nil {
+			s.log.Warn("no checkpoint at the end", "disk", fmt.Sprintf("%016x", s.diskID), "error", err)
+		}
+	}
 	s.mu.Lock()
 	close(s.events)
 	s.unlock()

@@ -26,6 +26,7 @@ type found struct {
 	frames  []*foundFrame // of a segment without a valid seal
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
+	known   bool          // the checkpoint has all that it tells
 	rivals  []*found      // segments opened later that have frames of the same numbers
 	durable [heads]claim  // how far its frames know the heads to be durable
 }

@@ -327,6 +327,7 @@ func (s *Store) log1(f *frame, e *entry, sums []uint32) {
 // apply changes the index as an entry of segment g says, whose payload starts at byte
 // pos of g. mu is held.
 func (s *Store) apply(r *record, e *entry, g *segment, pos uint32, sums []uint32) {
+	s.save(r)
 	s.mention(g, r)
 	b := &r.body
 	if e.imp != 0 && e.imp != r.base {
