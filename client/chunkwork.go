@@ -1,6 +1,7 @@
 package client
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -16,24 +17,21 @@ const (
 	sendBatch      = 64
 )
 
-// giveUpAfter is how long a request goes on when no chunkserver that it needs
-// can be had and Config.Timeout is not set. They may all be restarting, and an
-// error would be for good; but for bytes that are gone it must come at last.
-const giveUpAfter = 10 * time.Minute
-
-// noCopyFor is the same for a chunk of which the master knows no copy, although
-// it has waited for chunkservers itself.
-const noCopyFor = 2 * time.Minute
+// goneFor is how long a chunk is looked for of which no copy is left, although
+// all chunkservers are there that the master knows.
+const goneFor = 30 * time.Second
 
 // noLeaseFor bounds how long a client and a master differ about right W.
 const noLeaseFor = 10 * time.Second
 
-// patience is giveUpAfter, or what the user wants, in nanoseconds.
+// patience is how long a request goes on when no chunkserver that it needs can
+// be had, in nanoseconds: for ever, unless Config.Timeout is set. They may all be
+// restarting, and an error would be for good.
 func (c *Client) patience() int64 {
 	if c.cfg.Timeout > 0 {
 		return int64(c.cfg.Timeout)
 	}
-	return int64(giveUpAfter)
+	return math.MaxInt64
 }
 
 // kick starts the work on a chunk if there is any. mu is held.
@@ -173,9 +171,13 @@ func (w *leased) trimming() bool {
 
 // sendTrim makes the bytes behind Valid zeros, before anything is written there.
 func (w *leased) sendTrim() {
-	e := &extent{off: w.loc.Valid, n: chunk.Size - w.loc.Valid, zero: true, trim: true, stamp: w.d.stamp, born: w.d.n.c.now()}
+	e := w.trim()
 	w.launch(e)
 	w.sendAll([]*extent{e})
+}
+
+func (w *leased) trim() *extent {
+	return &extent{off: w.loc.Valid, n: chunk.Size - w.loc.Valid, zero: true, trim: true, stamp: w.d.stamp, born: w.d.n.c.now()}
 }
 
 // getLease asks for the lease, and fails the chunk when there is none to be
@@ -190,11 +192,12 @@ func (w *leased) getLease() {
 	var reply wire.LeaseReply
 	began := n.c.now()
 	for wait := backoffMin; ; wait = min(2*wait, backoffMax) {
+		losses := d.losses
 		n.mu.Unlock()
 		err := n.c.ses.do(n.c.ctx, req, &reply, nil)
 		n.mu.Lock()
-		if n.dead {
-			return
+		if n.dead || losses != d.losses {
+			return // if it was granted, it went with W
 		}
 		switch status.CodeOf(err) {
 		case status.OK:
@@ -220,6 +223,7 @@ func (w *leased) getLease() {
 				w.fail(err)
 				return
 			}
+			d.widow()
 			d.widowed = true // or the inode is gone: remarry finds out
 			n.mu.Unlock()
 			n.c.sleep(n.c.ctx, wait)

@@ -77,6 +77,7 @@ type cluster struct {
 // testChunkd is a chunkserver in this process or, if it is to be killed, in another.
 type testChunkd struct {
 	dir, addr string
+	via       string // where it finds the master; "": at its own address
 	srv       *chunkd.Server
 	proc      *exec.Cmd
 	stdin     io.Closer
@@ -174,10 +175,14 @@ func (c *cluster) stopMaster() {
 
 func (c *cluster) startChunkd(d *testChunkd, killable bool) {
 	c.t.Helper()
+	via := d.via
+	if via == "" {
+		via = c.server
+	}
 	if !killable {
 		var err error
 		eventually(c.t, "the chunkserver starts", func() bool {
-			d.srv, err = chunkd.Start(chunkdConfig(d.dir, d.addr, c.server))
+			d.srv, err = chunkd.Start(chunkdConfig(d.dir, d.addr, via))
 			return err == nil || !strings.Contains(err.Error(), "in use")
 		})
 		if err != nil {
@@ -186,7 +191,7 @@ func (c *cluster) startChunkd(d *testChunkd, killable bool) {
 		return
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), asChunkd+"="+d.dir+"|"+d.addr+"|"+c.server)
+	cmd.Env = append(os.Environ(), asChunkd+"="+d.dir+"|"+d.addr+"|"+via)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

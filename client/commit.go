@@ -160,8 +160,8 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 	case status.CodeOf(err) == status.NoLease:
 		// W is not ours in the master's eyes, or the inode is no more: remarry finds out.
 		n.rights &^= inode.W
-		d.changed, d.grown, d.widowed = true, true, true
-		n.c.queue(n)
+		d.changed, d.grown = true, true
+		d.widow()
 		return err
 	case err != nil:
 		d.err, d.errs = err, d.errs+1
@@ -177,6 +177,9 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 			w.trimmed = false
 		}
 	}
+	if !d.widowed {
+		d.left = nil
+	}
 	a := &reply.Attrs[i]
 	d.baseSize, d.baseTime, d.exposed = a.Size, a.Mtime, n.attr.Size > a.Size
 	d.committing = false // the master's view is the newer one, but for what has changed since
@@ -187,7 +190,7 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 // ended takes away a lease that a Commit has ended.
 func (d *fileData) ended(e wire.LeaseEnd, ok bool) {
 	w := d.chunks[e.Index]
-	if w == nil || w.loc.Chunk != e.Chunk {
+	if w == nil || !w.ending || w.loc.Chunk != e.Chunk {
 		return
 	}
 	w.ending, w.held, w.trimmed = false, false, false

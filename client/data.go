@@ -2,6 +2,7 @@ package client
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/inode"
@@ -34,6 +35,10 @@ type fileData struct {
 	queued     bool  // in Client.tasks, which pins the node
 	closed     int64 // monotonic time of the last Close
 	widowed    bool  // W was lost with unwritten data
+	losses     int   // how often W was lost
+
+	// Chunks of lost leases that hold the only bytes of what is not committed.
+	left map[uint32]chunk.ID
 
 	err  error // the last failure of a write, for every File once
 	errs uint64
@@ -49,6 +54,7 @@ type leased struct {
 	fresh   bool          // the chunk was made under this lease
 	touched bool          // something was sent under it
 	landed  bool          // something was accepted under it
+	solid   bool          // some of it is durable and no longer kept here
 	trimmed bool          // what the master does not know: Valid is the whole chunk
 	torn    bool          // a write was given up: the copies may differ
 	ending  bool          // a Commit that ends the lease is in work
@@ -65,6 +71,7 @@ type leased struct {
 	broken  map[chunk.Server]error // replicas that failed since round began
 	again   bool                   // everything in sent must be sent again
 	mends   int                    // in a row, without a success
+	doubted chunk.Version          // the lease was asked for anew because no replica took this version
 	trouble int64                  // monotonic time since when nothing succeeds; 0: all is well
 	conns   []*link.Conn           // of loc.Replicas, on which sent was accepted
 	used    int64
@@ -107,8 +114,9 @@ func (d *fileData) pending() bool {
 func (w *leased) lease(loc wire.ChunkLoc) {
 	same := w.loc.Chunk == loc.Chunk && (w.loc.Version == loc.Version || loc.Min == loc.Version)
 	if !same {
-		w.touched, w.landed, w.trimmed, w.torn = false, false, false, false
-		w.fresh = loc.Version == 1
+		w.touched, w.landed, w.solid, w.trimmed, w.torn = false, false, false, false, false
+		w.fresh, w.doubted = loc.Fresh, 0
+		w.untrim()
 	} else if w.trimmed {
 		loc.Valid = chunk.Size
 	}
@@ -125,6 +133,24 @@ func (w *leased) lease(loc wire.ChunkLoc) {
 func (w *leased) relocate() {
 	w.round++
 	w.broken, w.conns = nil, nil
+}
+
+// lose notes that the lease is gone without the master's word that it has all
+// that was written under it: what is kept goes out again under the next one.
+func (w *leased) lose() {
+	w.held = false
+	w.relocate()
+	w.again = len(w.sent) > 0
+}
+
+// untrim drops trims of an earlier lease, which cut where that one had to.
+func (w *leased) untrim() {
+	w.sent = slices.DeleteFunc(w.sent, func(e *extent) bool {
+		if e.trim {
+			e.dropped = true
+		}
+		return e.trim
+	})
 }
 
 // change notes a local change of size or mtime.
@@ -179,16 +205,25 @@ func (d *fileData) discard() {
 			delete(d.chunks, i)
 		}
 	}
-	d.changed, d.grown, d.kill = false, false, false
+	d.changed, d.grown, d.kill, d.left = false, false, false, nil
 	d.forgetLayout()
 	d.n.c.cache.forget(d.n)
 }
 
 // widow notes that W was lost and with it every lease. Unwritten data stays, and
-// is written if W can be had again before anybody else changed the file.
+// is written if W can be had again before anybody else changed the file. Chunks
+// that hold what is no longer here are remembered: the master may have thought
+// that they were never written.
 func (d *fileData) widow() {
+	d.losses++
 	for i, w := range d.chunks {
-		w.held = false
+		if w.held && w.solid {
+			if d.left == nil {
+				d.left = make(map[uint32]chunk.ID)
+			}
+			d.left[i] = w.loc.Chunk
+		}
+		w.lose()
 		if w.idle() {
 			delete(d.chunks, i)
 		}

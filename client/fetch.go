@@ -49,8 +49,8 @@ func (c *Client) fetch(ctx context.Context, n *node, index, off, m uint32) (piec
 		switch {
 		case status.CodeOf(err) == status.Corrupt:
 			late = c.now()-began > int64(backoffMax) // all copies are: waiting does not help
-		case len(loc.Replicas) == 0:
-			late = late || c.now()-began > int64(noCopyFor)
+		case loc.Gone:
+			late = late || c.now()-began > int64(goneFor)
 		}
 		if late || c.ctx.Err() != nil {
 			c.log.Error("cannot read", "inode", uint64(n.ino), "chunk", loc.Chunk.String(), "offset", off, "err", err)

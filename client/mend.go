@@ -25,13 +25,18 @@ func (w *leased) mend() {
 			return
 		}
 	}
+	if !w.held {
+		return // it was lost meanwhile
+	}
 	w.again = false
 	if len(w.sent) == 0 {
 		return
 	}
+	if w.loc.Valid < chunk.Size && !w.trimming() {
+		w.sent = slices.Insert(w.sent, 0, w.trim()) // before what it must not cut
+	}
 	n.c.met.resent.Add(len(w.sent))
-	w.round++
-	w.conns = nil
+	w.relocate()
 	for _, e := range w.sent {
 		e.chained = false
 		w.depart(e)
@@ -66,11 +71,20 @@ func (w *leased) judge() bool {
 		case n.dead || n.c.ctx.Err() != nil:
 			w.drop()
 			return false
+		case !w.held:
+			return false
+		case renew && w.doubted == loc.Version:
+			// The lease that was asked for anew is refused, too: the copies are ahead
+			// of it, because the answer to an order of the master was lost.
+			w.doubted = 0
+			return w.dropReplicas(serversOf(loc))
 		case renew && late:
 			w.fail(status.Errorf(status.IO, "inode %d chunk %v: no replica takes writes", n.ino, loc.Chunk))
 			return false
 		case renew:
-			w.held, w.broken, w.again = false, nil, true
+			w.doubted = loc.Version
+			w.lose()
+			w.again = true
 			return false
 		case len(failed) == 0:
 			w.broken = nil
@@ -126,6 +140,14 @@ func (c *Client) verdict(loc wire.ChunkLoc, broken map[chunk.Server]error, impat
 	return failed, false
 }
 
+// serversOf lists the servers of a location.
+func serversOf(loc wire.ChunkLoc) (list []chunk.Server) {
+	for _, r := range loc.Replicas {
+		list = append(list, r.Server)
+	}
+	return list
+}
+
 // allFull returns the error to report when every replica is out of space.
 func allFull(loc wire.ChunkLoc, broken map[chunk.Server]error) error {
 	var full error
@@ -149,6 +171,7 @@ func (w *leased) dropReplicas(failed []chunk.Server) bool {
 	err := n.c.ses.do(n.c.ctx, req, &reply, nil)
 	n.mu.Lock()
 	switch {
+	case !w.held:
 	case err == nil && len(reply.Chunks) == 1 && len(reply.Chunks[0].Replicas) > 0:
 		w.loc = reply.Chunks[0]
 		w.loc.Index = w.index
@@ -160,12 +183,25 @@ func (w *leased) dropReplicas(failed []chunk.Server) bool {
 	case gone(err):
 		n.bury()
 	case status.CodeOf(err) == status.NoLease, status.CodeOf(err) == status.StaleVersion, status.CodeOf(err) == status.Again:
-		w.held, w.broken, w.again = false, nil, true
+		w.lose()
+		w.again = true
 	case n.c.ctx.Err() != nil:
+	case away(err) && n.c.now()-w.trouble <= n.c.patience():
+		n.c.log.Info("waiting for a chunkserver", "inode", uint64(n.ino), "chunk", w.loc.Chunk.String(), "err", err)
+		// judge looks at the replicas again, after a pause.
 	case err == nil:
 		w.fail(status.Errorf(status.IO, "inode %d chunk %d: no replica is left", n.ino, w.index))
 	default:
 		w.fail(err)
+	}
+	return false
+}
+
+// away says whether an error means that servers may come back.
+func away(err error) bool {
+	switch status.CodeOf(err) {
+	case status.NoServers, status.Busy, status.Timeout:
+		return true
 	}
 	return false
 }
@@ -186,6 +222,10 @@ func (n *node) remarry() {
 		n.grant(k, reply.Rights, inode.W)
 	})
 	n.mu.Lock()
+	there := true
+	if err == nil && d.widowed && len(d.left) > 0 {
+		there, err = d.stillThere()
+	}
 	if !d.widowed || n.c.ctx.Err() != nil {
 		return
 	}
@@ -197,7 +237,7 @@ func (n *node) remarry() {
 		n.mu.Unlock()
 		n.c.sleep(n.c.ctx, backoffMax)
 		n.mu.Lock()
-	case !n.holdsW():
+	case !n.holdsW() || n.recalled&inode.W != 0: // whoever answers the recall does not wait for a file without W
 		n.mu.Unlock()
 		n.c.sleep(n.c.ctx, backoffMin)
 		n.mu.Lock()
@@ -210,8 +250,12 @@ func (n *node) remarry() {
 		d.forfeit("the master took this mount for dead before it knew of the new size")
 		n.known = true
 		n.attr = reply.Attr
+	case !there:
+		d.forfeit("the master took this mount for dead before it had written to a new chunk")
+		n.known = true
+		n.attr = reply.Attr
 	default:
-		d.widowed = false
+		d.widowed, d.left = false, nil
 		n.c.log.Info("unwritten data is written after all", "inode", uint64(n.ino))
 	}
 	n.cond.Broadcast()
@@ -221,12 +265,36 @@ func (n *node) remarry() {
 func (d *fileData) forfeit(why string) {
 	err := status.Errorf(status.IO, "inode %d: %s", d.n.ino, why)
 	d.err, d.errs = err, d.errs+1
+	d.n.c.log.Error("what was written is lost", "inode", uint64(d.n.ino), "err", err)
 	for _, w := range d.chunks {
 		if !w.idle() {
 			w.fail(err)
 		}
 	}
 	d.widowed, d.changed, d.grown, d.kill, d.exposed = false, false, false, false, false
+	d.left = nil
+}
+
+// stillThere asks whether the file still has the chunks that were written under
+// lost leases. A chunk that nobody has written to yet when the master looks is
+// freed with its lease; a write on its way then arrives too late, at copies that
+// belong to nothing. n.mu is held before and after.
+func (d *fileData) stillThere() (bool, error) {
+	n := d.n
+	left := maps.Clone(d.left)
+	n.mu.Unlock()
+	defer n.mu.Lock()
+	for index, id := range left {
+		locs, err := n.layout(n.c.ctx, index, 1)
+		if err != nil {
+			return false, err
+		}
+		if locs[index].Chunk != id {
+			n.c.log.Warn("a chunk went with its lease", "inode", uint64(n.ino), "chunk", id.String())
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // harden makes what the replicas of the nodes' chunks have accepted durable. It

@@ -24,7 +24,9 @@ type order struct {
 // and after.
 func (w *leased) sendAll(batch []*extent) {
 	n := w.d.n
-	loc, create, round := w.loc, w.fresh, w.round
+	// A replica without a copy may make one as long as it gets all that was ever
+	// written: later it would have holes where there were bytes.
+	loc, create, round := w.loc, w.fresh && !w.solid, w.round
 	w.touched = true
 	n.mu.Unlock()
 	conns := make([]*link.Conn, len(loc.Replicas))
@@ -32,7 +34,7 @@ func (w *leased) sendAll(batch []*extent) {
 	for i, r := range loc.Replicas {
 		conns[i], errs[i] = n.c.servers.get(r.Addr).dial(n.c.ctx, laneWrite)
 	}
-	w.changedConns(conns)
+	w.changedConns(conns, round)
 	m := &wire.Write{
 		Chunk: loc.Chunk, Min: loc.Min, Version: loc.Version, Epoch: n.c.ses.epoch.Load(), Create: create, Token: loc.Token,
 	}
@@ -70,10 +72,13 @@ func (w *leased) sendAll(batch []*extent) {
 
 // changedConns notes the connections of this round. What a replica accepted on
 // one that has died may be lost with its memory, whether or not it answers again.
-func (w *leased) changedConns(conns []*link.Conn) {
+func (w *leased) changedConns(conns []*link.Conn, round uint32) {
 	n := w.d.n
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if round != w.round {
+		return // the lease was lost meanwhile
+	}
 	for i, conn := range w.conns {
 		if conn != nil && conn != conns[i] && w.unsure() {
 			w.breakReplica(w.loc.Replicas[i].Server, conn.Err())
@@ -121,9 +126,12 @@ func (o *order) answered(m *wire.WriteReply, err error) {
 		failed = m.Failed
 		err = &status.Error{Code: status.Code(m.Code), Detail: m.Detail}
 	}
-	if err != nil {
+	switch {
+	case o.round != w.round:
+		e.bad = true // the lease it was for is lost
+	case err != nil:
 		e.bad = true
-		if o.round == w.round && !e.dropped {
+		if !e.dropped {
 			w.breakReplica(failed, err)
 		}
 	}
@@ -153,7 +161,7 @@ func (o *order) answered(m *wire.WriteReply, err error) {
 // accepted notes that all replicas have an extent.
 func (w *leased) accepted(e *extent) {
 	e.acked, w.landed = true, true
-	w.mends, w.trouble = 0, 0
+	w.mends, w.trouble, w.doubted = 0, 0, 0
 	if e.trim {
 		w.loc.Valid = chunk.Size
 		w.trimmed = true
@@ -174,6 +182,7 @@ func (w *leased) prune() {
 				w.d.exposed = true
 			}
 			w.heavy -= int64(len(e.data))
+			w.solid = true
 			e.release()
 			continue
 		}

@@ -34,7 +34,7 @@ type Config struct {
 
 	SessionLease time.Duration // how long a silent mount keeps its rights; default 10 s
 	SessionKeep  time.Duration // after which a silent mount's session is closed; default 6 leases
-	RecallLimit  time.Duration // a connected mount that answers no recall for so long is expelled; default 2 min
+	RecallLimit  time.Duration // the log names a connected mount that answers no recall for so long; default 2 min
 	RightsLimit  int           // rights of one session above which the oldest are recalled; default 500,000
 
 	RepairDelay     time.Duration // how long a lost chunkserver may come back; default 10 s

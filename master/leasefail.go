@@ -56,6 +56,7 @@ type raise struct {
 	open    int            // answers still to come
 	good    []chunk.Server // raised
 	empty   []chunk.Server // connected, without a copy
+	unsure  []chunk.Server // nobody knows what they have: they did not answer
 	waiters []func(error)
 }
 
@@ -109,6 +110,9 @@ func (r *raise) answered(low chunk.Version, id chunk.Server, err error) {
 		r.good = append(r.good, id)
 	case status.NoChunk:
 		r.empty = append(r.empty, id)
+	case status.Closed, status.Timeout, status.Interrupted, status.Busy, status.Again:
+		r.unsure = append(r.unsure, id)
+		fallthrough
 	default:
 		r.l.slog.Warn("a copy could not be raised", "chunk", r.id, "server", id, "err", err)
 	}
@@ -127,6 +131,10 @@ func (r *raise) finish(low chunk.Version) {
 		return
 	case info.Version >= r.next:
 		r.end(status.Errorf(status.StaleVersion, "chunk %v is at version %d", r.id, info.Version))
+		return
+	case len(r.good) == 0 && len(r.unsure) > 0:
+		// They may have what nobody else has.
+		r.end(status.Errorf(status.NoServers, "chunk %v: of its chunkservers none answers: %v", r.id, r.unsure))
 		return
 	case len(r.good) == 0 && low > info.Min:
 		r.empty = nil

@@ -1,6 +1,8 @@
 package master
 
 import (
+	"slices"
+
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/master/placement"
@@ -114,7 +116,16 @@ func (l *loop) noCopies(c *change, id chunk.ID) error {
 	if l.awaitServers(c.q, func() { l.step(c) }) {
 		return errParked
 	}
-	return status.Errorf(status.NoServers, "chunk %v: no server with a copy is connected", id)
+	if l.lostForGood(id) {
+		return status.Errorf(status.IO, "chunk %v: no copy is left", id)
+	}
+	return status.Errorf(status.NoServers, "chunk %v: too few servers with a copy are connected", id)
+}
+
+// lostForGood tells whether a chunk has no copy, and no chunkserver is away that
+// could have one.
+func (l *loop) lostForGood(id chunk.ID) bool {
+	return !l.serversMissing() && len(l.replicas(l.chunks.plan.Usable(id))) == 0
 }
 
 // renewable sees to it that the set of a lease is known. A master that began to
@@ -193,7 +204,7 @@ func (l *loop) granted(s *session, ino inode.Ino, first, count uint32, place *pl
 // location describes a chunk.
 func (l *loop) location(k *state.ChunkSlot, where []wire.Replica, write bool) wire.ChunkLoc {
 	return wire.ChunkLoc{
-		Index: k.Index, Chunk: k.ID, Version: k.Version, Min: k.Min, Valid: k.Valid,
+		Index: k.Index, Chunk: k.ID, Version: k.Version, Min: k.Min, Valid: k.Valid, Fresh: k.Fresh,
 		Replicas: where, Token: l.token(k.ID, k.Min, k.Version, write),
 	}
 }
@@ -202,7 +213,9 @@ func (l *loop) location(k *state.ChunkSlot, where []wire.Replica, write bool) wi
 func (l *loop) locate(ino inode.Ino, first, count uint32) []wire.ChunkLoc {
 	var locs []wire.ChunkLoc
 	l.st.FileChunks(ino, first, count, func(k state.ChunkSlot) bool {
-		locs = append(locs, l.location(&k, l.replicas(l.chunks.plan.Usable(k.ID)), false))
+		loc := l.location(&k, l.replicas(l.chunks.plan.Usable(k.ID)), false)
+		loc.Gone = len(loc.Replicas) == 0 && l.lostForGood(k.ID)
+		locs = append(locs, loc)
 		return true
 	})
 	return locs
@@ -240,8 +253,10 @@ func (l *loop) commit(q *request, m *wire.Commit) {
 	c.touch = func() []inode.Ino {
 		inos := make([]inode.Ino, 0, len(m.Files))
 		for i := range m.Files {
-			if taken[i] = l.rights.held(m.Files[i].Ino, c.s)&inode.W != 0; taken[i] {
-				inos = append(inos, m.Files[i].Ino)
+			f := &m.Files[i]
+			taken[i] = l.rights.held(f.Ino, c.s)&inode.W != 0 && !l.losing(f.Ended)
+			if taken[i] {
+				inos = append(inos, f.Ino)
 			}
 		}
 		return inos
@@ -264,26 +279,69 @@ func (l *loop) commit(q *request, m *wire.Commit) {
 	}
 	c.done = c.finish(l, func(res state.Result) wire.Message {
 		l.leasesEnded(ended)
-		reply := &wire.CommitReply{Codes: make([]uint32, len(m.Files)), Attrs: make([]inode.Attr, len(m.Files))}
-		next := 0
+		if !res.Repeat {
+			c.s.keepCodes(m.Once, commitCodes(taken, res.Codes))
+		}
+		reply := &wire.CommitReply{Codes: c.s.codes[m.Once.Seq], Attrs: make([]inode.Attr, len(m.Files))}
+		if reply.Codes == nil {
+			reply.Codes = make([]uint32, len(m.Files))
+		}
 		for i := range m.Files {
 			f := &m.Files[i]
 			reply.Attrs[i] = l.attr(f.Ino)
-			switch {
-			case !taken[i] && !res.Repeat:
-				reply.Codes[i] = uint32(status.NoLease)
-				continue
-			case res.Codes != nil:
-				reply.Codes[i] = uint32(res.Codes[next])
-			}
-			next++
-			if f.DropW {
+			if f.DropW && status.Code(reply.Codes[i]) != status.NoLease {
 				l.dropWrite(c.s, f.Ino)
 			}
 		}
 		return reply
 	})
 	l.begin(c)
+}
+
+// losing tells whether one of the ending leases is about to be taken for that of
+// a dead writer: then it is too late to end it.
+func (l *loop) losing(ended []wire.LeaseEnd) bool {
+	return slices.ContainsFunc(ended, func(e wire.LeaseEnd) bool { return l.chunks.lost[e.Chunk] != nil })
+}
+
+// commitCodes makes the codes of a CommitReply of which files the master took
+// and what became of those (nil: all went well); nil when all is well.
+func commitCodes(taken []bool, done []status.Code) (codes []uint32) {
+	next := 0
+	for i, ok := range taken {
+		code := status.NoLease
+		if ok {
+			code = status.OK
+			if done != nil {
+				code = done[next]
+			}
+			next++
+		}
+		if code != status.OK && codes == nil {
+			codes = make([]uint32, len(taken))
+		}
+		if code != status.OK {
+			codes[i] = uint32(code)
+		}
+	}
+	return codes
+}
+
+// keepCodes notes which files of a Commit failed, for when it is sent again. The
+// state remembers only that it was executed.
+func (s *session) keepCodes(once wire.Once, codes []uint32) {
+	for seq := range s.codes {
+		if seq <= once.Done {
+			delete(s.codes, seq)
+		}
+	}
+	if codes == nil || once.Seq == 0 {
+		return
+	}
+	if s.codes == nil {
+		s.codes = make(map[uint64][]uint32)
+	}
+	s.codes[once.Seq] = codes
 }
 
 func commitFile(f *wire.CommitFile) state.CommitFile {

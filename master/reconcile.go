@@ -260,8 +260,13 @@ func (l *loop) equalize(r *reconciling, best *digest, next chunk.Version) {
 // dropLease ends the lease in the changelog; the copies on good have version.
 func (l *loop) dropLease(r *reconciling, version chunk.Version, good []chunk.Server) {
 	l.log1(&state.LeaseDrop{Chunk: r.id, Version: version}, func(res state.Result, err error) {
-		if err != nil {
+		switch {
+		case err != nil:
 			l.putOff(r)
+			return
+		case res.Code != status.OK: // the lease has ended otherwise
+			l.slog.Warn("a dead writer's chunk is not its own any more", "chunk", r.id, "err", res.Code)
+			l.reconciled(r)
 			return
 		}
 		l.slog.Info("a dead writer's chunk is whole again", "chunk", r.id, "inode", res.Ino, "version", version, "copies", len(good))

@@ -46,12 +46,14 @@ type session struct {
 	addr    string
 	seen    time.Time // last word of the mount
 	ops     uint64
-	pending map[uint64]*change // changing requests under way, by Seq
-	try     uint64             // of the last SessionOpen
+	pending map[uint64]*change  // changing requests under way, by Seq
+	try     uint64              // of the last SessionOpen
+	codes   map[uint64][]uint32 // of Commits that were refused in part, by Seq; until the mount has them
 
 	rights  rightsList
 	recalls map[inode.Ino][]*recall // not answered yet
 	unsent  []*recall               // those of them that have not left
+	named   time.Time               // when the log last named it for being slow
 	open    map[inode.Ino]struct{}  // open there although it holds no R
 }
 
@@ -313,19 +315,15 @@ func (l *loop) ended(s *session) {
 	}
 }
 
-// checkSessions expires and closes sessions that have been silent, and expels
-// those that do not answer recalls.
+// checkSessions expires and closes sessions that have been silent. A mount that
+// pings is never expelled: it may be waiting for chunkservers to take what it
+// has written, and would lose it.
 func (l *loop) checkSessions() {
 	for _, s := range l.sortedSessions() {
 		silent := l.now.Sub(s.seen)
 		switch s.state {
 		case sessionAttached:
-			if l.oldestRecall(s) > l.cfg.RecallLimit {
-				l.slog.Warn("mount does not answer a recall; its session ends", "session", s.id, "host", s.host, "mount", s.mount)
-				s.conn.Close()
-				l.closeSession(s, "unanswered recall", nil)
-				continue
-			}
+			l.nameSlow(s)
 			l.trim(s)
 			// A living connection proves that the process lives, but rights end
 			// when it has not pinged: the mount itself counts from its last ping.
@@ -358,14 +356,28 @@ func (l *loop) expire(s *session) {
 	l.checkGrace()
 }
 
-// oldestRecall is how long a session's longest unanswered recall has waited.
-func (l *loop) oldestRecall(s *session) (d time.Duration) {
+// nameSlow tells the operator of a mount that others have been waiting for.
+func (l *loop) nameSlow(s *session) {
+	ino, waited := s.oldestRecall(l.now)
+	if waited < l.cfg.RecallLimit || l.now.Sub(s.named) < l.cfg.RecallLimit {
+		return
+	}
+	s.named = l.now
+	l.slog.Warn("others wait for a mount that has not given a file back; it may be waiting for chunkservers; if it hangs, end its process",
+		"session", s.id, "host", s.host, "mount", s.mount, "addr", s.addr, "path", l.st.PathOf(ino), "for", waited.Round(time.Second))
+}
+
+// oldestRecall is how long a session's longest unanswered recall has waited, and
+// what for.
+func (s *session) oldestRecall(now time.Time) (ino inode.Ino, waited time.Duration) {
 	for _, list := range s.recalls {
 		for _, r := range list {
-			d = max(d, l.now.Sub(r.sent))
+			if d := now.Sub(r.sent); d > waited {
+				ino, waited = r.ino, d
+			}
 		}
 	}
-	return d
+	return ino, waited
 }
 
 func (l *loop) sortedSessions() []*session {

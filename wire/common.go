@@ -75,6 +75,8 @@ type ChunkLoc struct {
 	Version  chunk.Version
 	Min      chunk.Version
 	Valid    uint32 // bytes from here to the end of the chunk read as zeros
+	Fresh    bool   // made under the lease that is open: a write may have to make the copy
+	Gone     bool   // no copy is left, and no chunkserver is away that could have one
 	Replicas []Replica
 	Token    []byte // for the data port, see Token
 }
@@ -85,8 +87,10 @@ func (l *ChunkLoc) Fields(c *codec.Codec) {
 	c.U32((*uint32)(&l.Version))
 	c.U32((*uint32)(&l.Min))
 	c.U32(&l.Valid)
+	c.Bool(&l.Fresh)
+	c.Bool(&l.Gone)
 	codec.List(c, &l.Replicas, maxReplicas, 12, func(c *codec.Codec, r *Replica) { r.Fields(c) })
 	c.Bytes(&l.Token, maxToken)
 }
 
-const chunkLocSize = 4 + 8 + 4*3 + 4 + 4
+const chunkLocSize = 4 + 8 + 4*3 + 2 + 4 + 4
