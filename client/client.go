@@ -28,13 +28,14 @@ type Client struct {
 	closing atomic.Bool
 	notify  atomic.Pointer[notifierBox]
 
-	ses     *session
-	table   *table
-	cache   *cache
-	servers *servers
-	budget  *budget
-	batches chan struct{} // Commits in work
-	locks   atomic.Uint64 // last token of a waiting lock
+	ses      *session
+	table    *table
+	cache    *cache
+	servers  *servers
+	budget   *budget
+	batches  chan struct{} // Commits in work
+	locks    atomic.Uint64 // last token of a waiting lock
+	lockbook lockBook
 
 	runMu sync.Mutex
 	wg    sync.WaitGroup // all goroutines

@@ -38,7 +38,7 @@
 // # Locks
 //
 // Order: node.mu, then one of table.mu, cache.mu, budget.mu, session.mu, call.encode,
-// Client.taskMu, Client.laterMu, Client.runMu, readAhead.mu, servers.mu, none of
+// Client.taskMu, Client.laterMu, Client.runMu, readAhead.mu, servers.mu, lockBook.mu, none of
 // which is held while another of them is taken, but for table.mu before cache.mu
 // and session.mu before call.encode. No two nodes' mu are held together.
 // None of them is held while waiting for the network, for memory or for the

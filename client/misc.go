@@ -22,15 +22,20 @@ func (c *Client) StatFS(ctx context.Context) (wire.StatFSReply, error) {
 // lock was had just then.
 func (c *Client) Lock(ctx context.Context, l wire.Lock) (wire.LockReply, error) {
 	var reply wire.LockReply
+	note := func(_ *call, err error) {
+		if err == nil && !l.Test {
+			c.lockbook.note(&l)
+		}
+	}
 	if !l.Wait {
-		if err := c.ses.do(ctx, &l, &reply, nil); err != nil {
+		if err := c.ses.do(ctx, &l, &reply, note); err != nil {
 			return wire.LockReply{}, err
 		}
 		return reply, nil
 	}
 	l.Token = c.locks.Add(1)
 	done := make(chan error, 1)
-	if !c.spawn(func() { done <- c.ses.do(c.ctx, &l, &reply, nil) }) {
+	if !c.spawn(func() { done <- c.ses.do(c.ctx, &l, &reply, note) }) {
 		return reply, c.closedError()
 	}
 	select {

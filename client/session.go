@@ -189,6 +189,7 @@ func (s *session) openOn(ctx context.Context, conn *link.Conn) error {
 	open := &wire.SessionOpen{
 		Session: s.id.Load(), Try: s.tries.Add(1), Host: s.c.cfg.Host, Mount: s.c.cfg.Mount,
 		Path: s.c.cfg.Path, ReadOnly: s.c.cfg.ReadOnly, Held: s.c.held(),
+		Locks: s.c.lockbook.list(),
 	}
 	sent := s.c.now()
 	done := make(chan error, 1)
@@ -264,6 +265,7 @@ func (s *session) lost() {
 	s.c.log.Error("the master has ended this session: rights, locks and unwritten data may be lost",
 		"session", s.id.Load())
 	s.id.Store(0)
+	s.c.lockbook.drop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastSeq, s.doneSeq = 0, 0

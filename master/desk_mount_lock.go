@@ -6,8 +6,9 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// lock answers wire.Lock. Locks live in the loop's memory only: they end with
-// their session, and with the leadership of this master.
+// lock answers wire.Lock. Locks live in the loop's memory only. They end with
+// their session; to a master that begins to lead every mount tells its own, and
+// until all have done so no lock is given to anybody.
 func (l *loop) lock(q *request, m *wire.Lock) {
 	if _, ok := l.st.Attr(m.Ino); !ok {
 		l.refuse(q, status.Errorf(status.Stale, "inode %d", m.Ino))
@@ -66,5 +67,32 @@ func (l *loop) wakeLocks(woken []locks.Woken) {
 			continue
 		}
 		l.reply(q, &wire.LockReply{})
+	}
+}
+
+// takeUpLocks takes over the locks that a mount holds, once after this master has
+// begun to lead. A mount that comes after its lease has run out may find that
+// another has one of them.
+func (l *loop) takeUpLocks(s *session, held []wire.HeldLock) {
+	if !s.relock {
+		return
+	}
+	s.relock = false
+	lost := 0
+	for i := range held {
+		h := &held[i]
+		code, woken := l.locks.Set(locks.Request{
+			Ino: h.Ino, Flock: h.Flock,
+			Lock: locks.Lock{
+				Owner: locks.Owner{Session: s.id, Number: h.Owner}, Pid: h.Pid, Type: locks.Type(h.Type), Start: h.Start, End: h.End,
+			},
+		})
+		l.wakeLocks(woken)
+		if code != status.OK || h.Type == wire.LockFree {
+			lost++
+		}
+	}
+	if lost > 0 {
+		l.slog.Error("locks of a mount that came back late are held by others", "session", s.id, "host", s.host, "mount", s.mount, "lost", lost)
 	}
 }

@@ -205,7 +205,8 @@ func (l *loop) lead() {
 	l.met.takeovers.Inc()
 	l.slog.Info("leading", "epoch", l.epoch, "index", l.index, "inodes", l.st.Totals().Inodes)
 	for _, info := range l.st.Sessions() {
-		l.newSession(info).state = sessionReturning
+		s := l.newSession(info)
+		s.state, s.relock = sessionReturning, true
 	}
 	l.returning = len(l.sessions)
 	l.takeOverChunks()

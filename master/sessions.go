@@ -55,6 +55,7 @@ type session struct {
 	unsent  []*recall               // those of them that have not left
 	named   time.Time               // when the log last named it for being slow
 	open    map[inode.Ino]struct{}  // open there although it holds no R
+	relock  bool                    // its locks are not known: this master has begun to lead since
 }
 
 // gone tells whether the session can no longer be asked for anything.
@@ -139,6 +140,7 @@ func (l *loop) sessionTakeUp(q *request, m *wire.SessionOpen, root inode.Ino, er
 	}
 	returning := s.state == sessionReturning
 	l.attach(s, q)
+	l.takeUpLocks(s, m.Locks)
 	kept := l.confirm(s, m.Held, returning)
 	l.slog.Info("mount is back", "session", s.id, "host", s.host, "mount", s.mount, "addr", s.addr, "held", len(m.Held), "kept", len(kept))
 	l.reply(q, l.sessionReply(s, kept))

@@ -17,6 +17,29 @@ type SessionOpen struct {
 	Path     string // directory of the file system that is the mount's root
 	ReadOnly bool
 	Held     []Held // files that are open or have unwritten data
+	Locks    []HeldLock
+}
+
+// HeldLock is an advisory lock that a process on the mount's host holds: a master
+// that begins to lead knows of none.
+type HeldLock struct {
+	Ino   inode.Ino
+	Owner uint64
+	Pid   uint32
+	Flock bool
+	Type  uint8 // LockRead or LockWrite
+	Start uint64
+	End   uint64
+}
+
+func (l *HeldLock) Fields(c *codec.Codec) {
+	codec.Uint(c, &l.Ino)
+	c.U64(&l.Owner)
+	c.U32(&l.Pid)
+	c.Bool(&l.Flock)
+	c.U8(&l.Type)
+	c.U64(&l.Start)
+	c.U64(&l.End)
 }
 
 // Held is one inode that a mount cannot forget: it is open there, or the mount
@@ -40,6 +63,7 @@ func (m *SessionOpen) Fields(c *codec.Codec) {
 		codec.Uint(c, &h.Rights)
 		c.Bool(&h.Open)
 	})
+	codec.List(c, &m.Locks, maxItems, 38, func(c *codec.Codec, l *HeldLock) { l.Fields(c) })
 }
 
 // SessionReply grants the session. Rights last until LeaseMillis after the last

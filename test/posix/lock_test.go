@@ -189,3 +189,35 @@ func testLockWait(t *testing.T, p pair) {
 		t.Fatal("the lock is free, and nobody gets it")
 	}
 }
+
+// TestLocksOutliveTheMaster: a master that restarts, or another one that takes
+// over, knows no lock but from the mounts that hold them.
+func TestLocksOutliveTheMaster(t *testing.T) {
+	c := rig.Start(t, rig.Options{})
+	a, b := c.Mount(t), c.Mount(t)
+	fa, fb := open(t, a+"/file", os.O_RDWR|os.O_CREATE), open(t, b+"/file", os.O_RDWR)
+	ga, gb := open(t, a+"/whole", os.O_RDWR|os.O_CREATE), open(t, b+"/whole", os.O_RDWR)
+	must(t, fcntl(fa, unix.F_SETLK, record(unix.F_WRLCK, 0, 100)))
+	must(t, fcntl(fa, unix.F_SETLK, record(unix.F_UNLCK, 40, 20)))
+	must(t, fcntl(fb, unix.F_SETLK, record(unix.F_WRLCK, 200, 0)))
+	must(t, flock(ga, unix.LOCK_EX|unix.LOCK_NB))
+	waited := make(chan error, 1)
+	go func() { waited <- flock(gb, unix.LOCK_EX) }()
+	for range 3 {
+		c.KillMaster()
+		c.StartMaster()
+		want(t, "bytes that the other mount has", fcntl(fb, unix.F_SETLK, record(unix.F_WRLCK, 30, 1)), error(unix.EAGAIN))
+		want(t, "bytes behind the gap", fcntl(fb, unix.F_SETLK, record(unix.F_WRLCK, 60, 1)), error(unix.EAGAIN))
+		must(t, fcntl(fb, unix.F_SETLK, record(unix.F_WRLCK, 40, 20)))
+		must(t, fcntl(fb, unix.F_SETLK, record(unix.F_UNLCK, 40, 20)))
+		want(t, "bytes that this mount gave up", fcntl(fa, unix.F_SETLK, record(unix.F_WRLCK, 1000, 1)), error(unix.EAGAIN))
+		select {
+		case err := <-waited:
+			t.Fatalf("a lock that another mount holds was given: %v", err)
+		default:
+		}
+	}
+	must(t, flock(ga, unix.LOCK_UN))
+	must(t, <-waited)
+	want(t, "a lock that was waited for", flock(ga, unix.LOCK_EX|unix.LOCK_NB), error(unix.EWOULDBLOCK))
+}
