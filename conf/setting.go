@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"net"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -109,7 +110,7 @@ func (s *Setting) Type() string {
 
 // Validate applies the setting's check: "a|b|c" one of these words, "1..9" a
 // range of whole numbers, "8MiB.." a least size, "addrs" a list of HOST:PORT,
-// "voters" one of NUMBER=HOST:PORT.
+// "voters" one of NUMBER=HOST:PORT, "prefixes" one of ADDRESS/BITS.
 func (s *Setting) Validate() error {
 	if a, ok := s.value.Interface().(Addr); ok {
 		return a.UnmarshalText([]byte(a)) // the TOML decoder sets strings without asking
@@ -127,6 +128,13 @@ func (s *Setting) Validate() error {
 	case s.Check == "voters":
 		_, err := ParseVoters(s.value.Interface().([]string))
 		return err
+	case s.Check == "prefixes":
+		for _, a := range s.value.Interface().([]string) {
+			if _, err := netip.ParsePrefix(a); err != nil {
+				return fmt.Errorf("%q is not ADDRESS/BITS; write for example 10.0.0.10/32", a)
+			}
+		}
+		return nil
 	case strings.Contains(s.Check, "|"):
 		for _, w := range strings.Split(s.Check, "|") {
 			if w == s.String() {

@@ -14,6 +14,8 @@ type Cluster struct {
 	Masters []string `toml:"masters" default:"127.0.0.1:9421" check:"addrs" help:"addresses of the masters' client port, HOST:PORT"`
 	KeyFile string   `toml:"key-file" default:"/etc/varve/cluster.key" help:"file with the cluster key, made by 'varve init'"`
 	Voters  []string `toml:"voters" default:"" check:"voters" help:"all masters and metaloggers as NUMBER=HOST:PORT of their port for each other (9419); empty: one master alone"`
+	Name    string   `toml:"cluster-name" default:"varve" help:"name of the cluster, the same on all nodes; keeps the gossip of several clusters apart"`
+	Seeds   []string `toml:"seeds" default:"" check:"addrs" help:"nodes by which to find the others, HOST:PORT of their gossip port (9426); empty: the hosts of cluster.voters"`
 	Log     string   `toml:"log" default:"info" check:"debug|info|warn|error" help:"least important messages to log"`
 }
 
@@ -26,6 +28,10 @@ type Master struct {
 	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; empty: none"`
 	ID            int      `toml:"id" default:"0" check:"0..1000000" help:"this master's number in cluster.voters; 0: the one whose host is this one"`
 	Raft          Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
+	Gossip        Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP, if there are several voters; empty: none"`
+	VIP           []string `toml:"vip" default:"" check:"prefixes" help:"virtual addresses that the leading master has, as ADDRESS/BITS, e.g. 10.0.0.10/32"`
+	VIPInterface  string   `toml:"vip-interface" default:"" help:"network interface for the virtual addresses; empty: the one in the network of the first"`
+	User          string   `toml:"user" default:"" help:"user to run as under its supervisor, which keeps the rights it was started with; empty: the same"`
 	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when a majority has it on disk (fsync), or when a majority has it written and the disk follows within 100 ms (quorum)"`
 	ImageEvery    Duration `toml:"image-every" default:"1h" help:"time between two images of the tree"`
 	ImagesKept    int      `toml:"images-kept" default:"3" check:"1..100" help:"images to keep"`
@@ -37,13 +43,14 @@ type Master struct {
 
 // Metalog is the section of 'varve metalogger'.
 type Metalog struct {
-	Dir  string   `toml:"dir" default:"/var/lib/varve/metalogger" help:"directory for changelog and images"`
-	Name string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
-	ID   int      `toml:"id" default:"0" check:"0..1000000" help:"this metalogger's number in cluster.voters; 0: the one whose host is this one"`
-	Raft Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
-	HTTP Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
-	Keep Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept"`
-	Sync string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"as of the master; the same on all voters"`
+	Dir    string   `toml:"dir" default:"/var/lib/varve/metalogger" help:"directory for changelog and images"`
+	Name   string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
+	ID     int      `toml:"id" default:"0" check:"0..1000000" help:"this metalogger's number in cluster.voters; 0: the one whose host is this one"`
+	Raft   Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
+	HTTP   Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	Gossip Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP; empty: none"`
+	Keep   Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept"`
+	Sync   string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"as of the master; the same on all voters"`
 }
 
 // Chunkd is the section of 'varve chunkd'.
@@ -53,6 +60,7 @@ type Chunkd struct {
 	Advertise Addr     `toml:"advertise" default:"" help:"address that mounts are told; empty: the address from which the master is reached"`
 	Masters   []string `toml:"masters" default:"127.0.0.1:9420" check:"addrs" help:"addresses of the masters' chunkserver port, HOST:PORT"`
 	HTTP      Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	Gossip    Addr     `toml:"gossip" default:"" help:"listen for gossip here (usually 0.0.0.0:9426), TCP and UDP; empty: none"`
 	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
 	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`
 	Labels    string   `toml:"labels" default:"" help:"labels of this server, letters A to Z"`

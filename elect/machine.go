@@ -101,10 +101,17 @@ type Machine struct {
 // New makes a machine that has seen nothing.
 func New(cfg Config) *Machine {
 	m := &Machine{cfg: cfg}
-	for _, id := range cfg.Masters {
-		m.serves = m.serves || id == cfg.Self
-	}
+	m.SetMasters(cfg.Masters)
 	return m
+}
+
+// SetMasters says which voters can serve, the preferred one first. Whether this
+// one can must never change.
+func (m *Machine) SetMasters(ids []uint64) {
+	m.cfg.Masters, m.serves = ids, false
+	for _, id := range ids {
+		m.serves = m.serves || id == m.cfg.Self
+	}
 }
 
 // Died takes an obituary. It has its effect in the next Step, or in a later one

@@ -10,6 +10,10 @@
 // A third label is for questions: who knows one address of the cluster and the
 // key learns where the masters are without becoming a member (ask.go).
 //
+// A fourth label is for obituaries (obituary.go): the word of a supervisor that
+// the master it watched is dead. They are no gossip, they only share the port,
+// which is open between all voters; package elect says what they are good for.
+//
 // A node's name is its persistent identity, so that it may come back with
 // another address. Two living nodes with one name are a mistake, most likely a
 // copied directory: they are reported, loudly. Two parts of a cluster that gave each other up

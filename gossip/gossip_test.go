@@ -222,6 +222,26 @@ func TestMain(m *testing.M) {
 	}
 }
 
+func TestObituary(t *testing.T) {
+	type death struct{ voter, term uint64 }
+	got := make(chan death, 1)
+	a := node(t, "a", true, []string{"127.0.0.1:1"}, func(c *Config) { c.Obituary = func(voter, term uint64) { got <- death{voter, term} } })
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := SendObituary(ctx, a.Addr(), "test", []byte("another key"), 1, 7); err == nil {
+		t.Error("an obituary with another key was taken")
+	}
+	if err := SendObituary(ctx, a.Addr(), "other", testKey, 1, 7); err == nil {
+		t.Error("an obituary of another cluster was taken")
+	}
+	if err := SendObituary(ctx, a.Addr(), "test", testKey, 2, 9); err != nil {
+		t.Error(err)
+	}
+	if d := <-got; d != (death{2, 9}) {
+		t.Errorf("heard of %+v", d)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
 	first, err := Identity(dir, Chunkd)
@@ -258,4 +278,9 @@ func FuzzAnswer(f *testing.F) {
 	key, question := poolKey(testKey), make([]byte, questionSize)
 	f.Add(sealer(key).Seal(nil, nil, []byte("[]"), question))
 	f.Fuzz(func(t *testing.T, b []byte) { openAnswer(key, question, b) })
+}
+
+func FuzzObituary(f *testing.F) {
+	f.Add(obituarySealer(testKey).Seal(nil, nil, make([]byte, 16), []byte("test")))
+	f.Fuzz(func(t *testing.T, b []byte) { openObituary(b, "test", testKey) })
 }

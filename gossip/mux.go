@@ -15,10 +15,9 @@ import (
 type mux struct {
 	net   *memberlist.NetTransport
 	pools map[string]*branch
-	ask   string // label of questions
-	serve func(net.Conn)
-	stop  chan struct{} // closed: what arrives is dropped
-	ended chan struct{} // closed: nothing arrives any more
+	serve map[string]func(net.Conn) // what else the port is for, by label
+	stop  chan struct{}             // closed: what arrives is dropped
+	ended chan struct{}             // closed: nothing arrives any more
 }
 
 // branch is one pool's share of the port.
@@ -37,7 +36,7 @@ func (b *branch) Shutdown() error { return nil }
 // labelPatience bounds how long a stranger may take to say which pool it wants.
 const labelPatience = 5 * time.Second
 
-func listenMux(bind string, l *log.Logger, ask string, serve func(net.Conn), labels ...string) (*mux, error) {
+func listenMux(bind string, l *log.Logger, serve map[string]func(net.Conn), labels ...string) (*mux, error) {
 	host, port, err := net.SplitHostPort(bind)
 	if err != nil {
 		return nil, err
@@ -56,7 +55,7 @@ func listenMux(bind string, l *log.Logger, ask string, serve func(net.Conn), lab
 	if err != nil {
 		return nil, err
 	}
-	m := &mux{net: t, pools: map[string]*branch{}, ask: ask, serve: serve, stop: make(chan struct{}), ended: make(chan struct{})}
+	m := &mux{net: t, pools: map[string]*branch{}, serve: serve, stop: make(chan struct{}), ended: make(chan struct{})}
 	for _, label := range labels {
 		m.pools[label] = &branch{t, make(chan *memberlist.Packet), make(chan net.Conn)}
 	}
@@ -88,8 +87,8 @@ func (m *mux) deal() {
 func (m *mux) dealStream(c net.Conn) {
 	c.SetDeadline(time.Now().Add(labelPatience))
 	rest, label, err := memberlist.RemoveLabelHeaderFromStream(c)
-	if err == nil && label == m.ask {
-		m.serve(rest)
+	if serve := m.serve[label]; err == nil && serve != nil {
+		serve(rest)
 		return
 	}
 	b := m.pools[label]

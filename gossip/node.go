@@ -27,6 +27,10 @@ type Config struct {
 	Voter   bool     // also a member of the voters' pool
 	Meta    Meta
 
+	// Obituary is called for every obituary that arrives (obituary.go), from any
+	// goroutine; nil: they are dropped. It must not block for long.
+	Obituary func(voter, term uint64)
+
 	Rejoin  time.Duration // how often missing seeds are looked for; default 5 s
 	Log     *slog.Logger  // nil: slog.Default()
 	Metrics *metrics.Set  // nil: a set of its own
@@ -120,7 +124,7 @@ func (n *Node) start() error {
 	}
 	logger := memberLog(n.cfg.Log)
 	all, voters := allLabel(n.cfg.Cluster), votersLabel(n.cfg.Cluster)
-	if n.mux, err = listenMux(n.cfg.Bind, logger, askLabel(n.cfg.Cluster), n.answer, all, voters); err != nil {
+	if n.mux, err = listenMux(n.cfg.Bind, logger, n.services(), all, voters); err != nil {
 		return fmt.Errorf("%w; choose another address with the setting gossip or stop what uses it", err)
 	}
 	if n.all, err = newPool(n, all, own, patient(), logger); err == nil && n.cfg.Voter {

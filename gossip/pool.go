@@ -14,6 +14,9 @@ import (
 // goodbye is how long a node waits until others have heard that it leaves or changed.
 const goodbye = 500 * time.Millisecond
 
+// maxLine is how much of memberlist's lines is logged; it likes to print what it got.
+const maxLine = 200
+
 // pool is one memberlist. Its methods with the prefix Notify, and NodeMeta, are
 // memberlist's callbacks.
 type pool struct {
@@ -167,9 +170,9 @@ func (w *lines) Write(b []byte) (int, error) {
 		level, rest = "", text
 	}
 	switch strings.TrimPrefix(level, "[") {
-	case "ERR", "ERROR", "WARN":
-		// Its errors are packets and peers that did not behave: no reason to wake anybody.
-		w.log.Warn("gossip: " + rest)
+	case "ERR", "ERROR":
+		// Packets and peers that did not behave: no reason to wake anybody.
+		w.log.Warn("gossip: " + rest[:min(len(rest), maxLine)])
 	default:
 		w.log.Debug("gossip: " + rest)
 	}

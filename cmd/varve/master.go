@@ -7,6 +7,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/gossip"
+	"github.com/varvefs/varve/guard"
 	"github.com/varvefs/varve/master"
 	"github.com/varvefs/varve/web"
 )
@@ -47,6 +49,13 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 	if err != nil {
 		return err
 	}
+	if guarded := len(q.voters) > 1 || len(f.Master.VIP) > 0; guarded && os.Getenv(guard.Variable) == "" {
+		return superviseMaster(c.Context(), f, q, key)
+	}
+	line, err := guard.Attach()
+	if err != nil {
+		return err
+	}
 	set := metrics.NewSet()
 	log := logger(f.Cluster.Log)
 	m, err := master.Start(master.Config{
@@ -66,14 +75,26 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 		m.Close()
 		return err
 	}
+	el, err := startElection(electionConfig{
+		f: f, q: q, key: key, dir: f.Master.Dir, bind: string(f.Master.Gossip), line: line, log: log, set: set,
+		meta:    gossip.Meta{Role: gossip.Master, Host: name, Clients: portOf(m.ClientAddr()), Servers: portOf(m.ServerAddr()), HTTP: gossip.PortOf(mon.addr)},
+		journal: m.Log(), ready: m.Ready,
+	})
+	if err != nil {
+		mon.close()
+		m.Close()
+		return err
+	}
 	web.Register(mon.mux, m.Status)
 	log.Info("master is ready", "clients", m.ClientAddr(), "chunkservers", m.ServerAddr(), "http", mon.addr, "dir", f.Master.Dir)
 	tellParent(mon.addr, nil)
 	select {
 	case <-c.Context().Done():
 		log.Info("master stops")
+		el.leave()
 	case <-m.Done():
 	}
+	el.close()
 	mon.close()
 	return m.Close()
 }

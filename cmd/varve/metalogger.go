@@ -7,6 +7,7 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/gossip"
 	"github.com/varvefs/varve/master/metalog"
 )
 
@@ -61,6 +62,15 @@ func runMetalogger(c *cobra.Command, f *conf.File) error {
 		m.Close()
 		return err
 	}
+	el, err := startElection(electionConfig{
+		f: f, q: q, key: key, dir: f.Metalog.Dir, bind: string(f.Metalog.Gossip), log: log, set: set,
+		meta: gossip.Meta{Role: gossip.Metalogger, Host: name, HTTP: gossip.PortOf(mon.addr)}, journal: m.Log(),
+	})
+	if err != nil {
+		mon.close()
+		m.Close()
+		return err
+	}
 	log.Info("metalogger is ready", "voters", m.Addr(), "http", mon.addr, "dir", f.Metalog.Dir)
 	tellParent(mon.addr, nil)
 	select {
@@ -68,6 +78,7 @@ func runMetalogger(c *cobra.Command, f *conf.File) error {
 		log.Info("metalogger stops")
 	case <-m.Done():
 	}
+	el.close()
 	mon.close()
 	return m.Close()
 }

@@ -23,6 +23,7 @@ type upPorts struct {
 	Chunkservers2 string    `json:"chunkservers2,omitempty"`
 	HTTP2         string    `json:"http2,omitempty"`
 	Voters        [3]string `json:"voters"`
+	Gossip        [3]string `json:"gossip"`
 }
 
 // masters are the addresses of the masters for mounts and tools.
@@ -85,6 +86,7 @@ func (p *upPorts) chooseHA(choose func(*string)) {
 	usual(&p.HTTP2, 9525)
 	for i := range p.Voters {
 		usual(&p.Voters[i], 9419+100*i)
+		usual(&p.Gossip[i], 9426+100*i)
 	}
 }
 
@@ -111,15 +113,17 @@ func freeAddr(addr string, taken map[string]bool) (string, error) {
 func writeConfigs(a upArgs, p upPorts) error {
 	key := filepath.Join(a.dir, "cluster.key")
 	quoted := func(list ...string) string {
-		for i := range list {
-			list[i] = strconv.Quote(list[i])
+		var b []string
+		for _, s := range list {
+			b = append(b, strconv.Quote(s))
 		}
-		return strings.Join(list, ", ")
+		return strings.Join(b, ", ")
 	}
 	cluster := fmt.Sprintf("# Written by 'varve up' at every start.\n[cluster]\nmasters = [%s]\nkey-file = %q\n", quoted(p.masters(a.ha)...), key)
 	daemons, chunkservers := cluster, []string{p.Chunkservers}
 	if a.ha {
 		daemons += fmt.Sprintf("voters = [%s]\n", quoted("1="+p.Voters[0], "2="+p.Voters[1], "3="+p.Voters[2]))
+		daemons += fmt.Sprintf("seeds = [%s]\n", quoted(p.Gossip[:]...))
 		chunkservers = append(chunkservers, p.Chunkservers2)
 	}
 	daemons += fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[metalogger]\ndir = %q\nname = \"metalogger\"\nsync = %q\n\n[chunkd]\nmasters = [%s]\nbackend = %q\nlimit = %q\n",
@@ -139,10 +143,10 @@ func masterChildren(a upArgs, p upPorts) []child {
 	if !a.ha {
 		return []child{first}
 	}
-	first.args = append(first.args, "--id", "1", "--raft", p.Voters[0])
-	second := child{name: "master2", order: 3, args: []string{"master", "--config", config, "--id", "2", "--raft", p.Voters[1], "--name", "master2",
+	first.args = append(first.args, "--id", "1", "--raft", p.Voters[0], "--gossip", p.Gossip[0])
+	second := child{name: "master2", order: 3, args: []string{"master", "--config", config, "--id", "2", "--raft", p.Voters[1], "--gossip", p.Gossip[1], "--name", "master2",
 		"--dir", filepath.Join(a.dir, "master2"), "--clients", p.Clients2, "--chunkservers", p.Chunkservers2, "--http", p.HTTP2}}
-	third := child{name: "metalogger", order: 4, args: []string{"metalogger", "--config", config, "--id", "3", "--raft", p.Voters[2]}}
+	third := child{name: "metalogger", order: 4, args: []string{"metalogger", "--config", config, "--id", "3", "--raft", p.Voters[2], "--gossip", p.Gossip[2]}}
 	return []child{first, second, third}
 }
 

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/elect/runner"
+	"github.com/varvefs/varve/gossip"
+	"github.com/varvefs/varve/guard"
+	"github.com/varvefs/varve/master/journal"
+)
+
+// electionConfig is what a voter's part in elections is made of.
+type electionConfig struct {
+	f       *conf.File
+	q       quorum
+	key     []byte
+	dir     string // the role's, for the node's identity
+	bind    string // of gossip
+	meta    gossip.Meta
+	journal *journal.Log
+	line    *guard.Line  // nil without a supervisor
+	ready   func() error // nil: it never serves
+	log     *slog.Logger
+	set     *metrics.Set
+}
+
+// election is a voter's gossip and the machine that decides for it. A nil one is
+// that of a single master without virtual addresses.
+type election struct {
+	cfg    electionConfig
+	run    *runner.Runner
+	node   *gossip.Node // nil without gossip
+	stop   chan struct{}
+	ended  chan struct{}
+	voters []uint64
+}
+
+// leavePatience bounds the hand-over before a stop.
+const leavePatience = 3 * time.Second
+
+// voterLog keeps a metalogger's own way of handing over.
+type voterLog struct{ *journal.Log }
+
+func (voterLog) Transfer(uint64) {}
+
+func startElection(cfg electionConfig) (*election, error) {
+	if len(cfg.q.voters) <= 1 && len(cfg.f.Master.VIP) == 0 {
+		return nil, nil
+	}
+	e := &election{cfg: cfg, stop: make(chan struct{}), ended: make(chan struct{})}
+	for id := range cfg.q.voters {
+		e.voters = append(e.voters, id)
+	}
+	if len(e.voters) == 0 {
+		e.voters = []uint64{cfg.q.id}
+	}
+	slices.Sort(e.voters)
+	rc := runner.Config{
+		Self: cfg.q.id, Masters: e.masters(nil), Timeout: cfg.journal.ElectionTimeout(), Log: cfg.journal,
+		Addresses: cfg.line, Virtual: len(cfg.f.Master.VIP) > 0, Logger: cfg.log, Metrics: cfg.set,
+	}
+	if cfg.ready != nil {
+		rc.Ready = func() bool { return cfg.ready() == nil }
+	} else {
+		rc.Log = voterLog{cfg.journal}
+	}
+	e.run = runner.Start(rc)
+	if err := e.startGossip(); err != nil {
+		e.run.Close()
+		return nil, err
+	}
+	go e.watch()
+	return e, nil
+}
+
+// startGossip joins the others, if there are any.
+func (e *election) startGossip() error {
+	if len(e.cfg.q.voters) <= 1 || e.cfg.bind == "" {
+		return nil
+	}
+	id, err := gossip.Identity(e.cfg.dir, e.cfg.meta.Role)
+	if err != nil {
+		return err
+	}
+	e.cfg.meta.Voter, e.cfg.meta.Raft, e.cfg.meta.Version = e.cfg.q.id, gossip.PortOf(e.cfg.q.voters[e.cfg.q.id]), version
+	e.node, err = gossip.Start(gossip.Config{
+		ID: id, Cluster: e.cfg.f.Cluster.Name, Key: e.cfg.key, Bind: e.cfg.bind, Addr: ownHost(e.cfg.q), Seeds: gossipSeeds(e.cfg.f, e.cfg.q),
+		Voter: true, Meta: e.cfg.meta, Obituary: e.run.Died, Log: e.cfg.log, Metrics: e.cfg.set,
+	})
+	return err
+}
+
+// ownHost is the address by which other voters reach this one, "" if it is a
+// name that cannot be resolved now.
+func ownHost(q quorum) string {
+	host, _, err := net.SplitHostPort(q.voters[q.id])
+	if err != nil {
+		return ""
+	}
+	if net.ParseIP(host) != nil {
+		return host
+	}
+	ips, err := net.LookupHost(host)
+	if err != nil || len(ips) == 0 {
+		return ""
+	}
+	return ips[0]
+}
+
+// gossipPort is the usual one.
+const gossipPort = 9426
+
+// gossipSeeds are where the others gossip: as configured, else the voters' hosts.
+func gossipSeeds(f *conf.File, q quorum) []string {
+	if len(f.Cluster.Seeds) > 0 {
+		return f.Cluster.Seeds
+	}
+	var seeds []string
+	for _, addr := range q.voters {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			seeds = append(seeds, net.JoinHostPort(host, strconv.Itoa(gossipPort)))
+		}
+	}
+	slices.Sort(seeds)
+	return seeds
+}
+
+// masters are the voters not known to be metaloggers.
+func (e *election) masters(known []gossip.Member) (ids []uint64) {
+	for _, id := range e.voters {
+		meta := e.cfg.meta.Role == gossip.Metalogger && id == e.cfg.q.id
+		for _, m := range known {
+			meta = meta || m.Meta.Voter == id && m.Meta.Role == gossip.Metalogger
+		}
+		if !meta {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// watch keeps the machine's list of masters and this node's description up to date.
+func (e *election) watch() {
+	defer close(e.ended)
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	var events <-chan gossip.Event
+	if e.node != nil {
+		events = e.node.Events()
+	}
+	for {
+		select {
+		case <-e.stop:
+			return
+		case ev := <-events:
+			level := slog.LevelInfo
+			if ev.Kind == gossip.Changed {
+				level = slog.LevelDebug
+			}
+			e.cfg.log.Log(context.Background(), level, "gossip: "+ev.Kind.String(), "node", ev.Member.ID, "role", ev.Member.Meta.Role, "host", ev.Member.Meta.Host, "addr", ev.Member.Addr, "voters", ev.Voters)
+			e.run.SetMasters(e.masters(e.node.Voters()))
+		case <-t.C:
+			if e.node == nil {
+				continue
+			}
+			s := e.cfg.journal.Status()
+			m := e.cfg.meta
+			m.Epoch, m.Leads, m.Index = s.Term, s.Leader == s.ID && e.cfg.ready != nil && e.cfg.ready() == nil, s.Applied
+			e.node.SetMeta(m)
+		}
+	}
+}
+
+// leave hands leadership over before a stop.
+func (e *election) leave() {
+	if e == nil || len(e.voters) <= 1 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)
+	defer cancel()
+	e.run.Leave(ctx)
+}
+
+func (e *election) close() {
+	if e == nil {
+		return
+	}
+	close(e.stop)
+	<-e.ended
+	e.run.Close()
+	if e.node != nil {
+		e.node.Close()
+	}
+}
+
+func portOf(a net.Addr) uint16 { return gossip.PortOf(a.String()) }
