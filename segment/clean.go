@@ -72,7 +72,7 @@ func (s *Store) emptied(g *segment) {
 	if g.live != 0 {
 		panic(fmt.Sprintf("BUG: segment %d was marked free with %d live bytes", g.n, g.live))
 	}
-	g.chunks, g.unsealed = nil, false
+	g.chunks, g.unsealed, g.evict = nil, false, false
 }
 
 // progress notes that cleaning is not in vain. mu is held.
@@ -97,7 +97,7 @@ func (s *Store) victim() *segment {
 		if !g.emptiable() || g.follows(unsealed) {
 			continue
 		}
-		if g.unsealed {
+		if g.unsealed || g.evict && s.freeSegments() > metaFloor {
 			return g
 		}
 		if best == nil || g.live < best.live {

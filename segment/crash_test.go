@@ -86,6 +86,9 @@ func (w *world) random() {
 	case 10:
 		w.s.keepOnce()
 		w.s.tick(0)
+		if n := w.s.Scrubbed(); !w.damaged && n.Segments > 0 {
+			w.s.scrubSegment(uint32(w.rnd.IntN(int(n.Segments))), func(int) bool { return true })
+		}
 	case 11:
 		w.find(w.s, id, true)
 		if w.find(w.s, id, true) < 0 {

@@ -28,6 +28,7 @@
 // calling back those who wait) is queued and done by Store.unlock.
 //
 // Goroutines. keeper grows the store, cleans and erases segments; preparer fills new
-// segments with zeros; the taker of checkpoints saves the index. Everything else runs in the callers' goroutines and in the
-// engine's completions.
+// segments with zeros; the taker of checkpoints saves the index; scrubLoop checks what
+// is stored; watch looks how quick the disk is. Everything else runs in the callers'
+// goroutines and in the engine's completions.
 package segment

@@ -51,9 +51,10 @@ type frame struct {
 	done chan struct{}
 	then []func(error)
 
-	next *frame // in Store.ready
-	op   engine.Op
-	ops  [1]*engine.Op
+	began time.Time // when the engine got it
+	next  *frame    // in Store.ready
+	op    engine.Op
+	ops   [1]*engine.Op
 }
 
 // newFrame starts a frame at the end of the head's segment. mu is held.
@@ -148,7 +149,7 @@ func (s *Store) launch(f *frame) {
 	f.written, f.bad = false, false
 	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: g.base + int64(f.off), Done: f.completed}
 	f.ops[0] = &f.op
-	f.launched = true
+	f.launched, f.began = true, time.Now()
 	f.next = s.ready
 	s.ready = f
 }
@@ -208,6 +209,7 @@ func (f *frame) completed(op *engine.Op) {
 	s := f.store
 	s.mu.Lock()
 	f.written = true
+	s.health.worst = max(s.health.worst, time.Since(f.began))
 	switch {
 	case f.loose:
 		f.seg.landed(f)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/varvefs/varve/engine"
@@ -137,10 +138,9 @@ func (s *Store) grow() error {
 		s.log.Error("no new container", "disk", s.diskID, "error", err)
 		return err
 	}
-	fresh := s.addContainer(f)
-	for i := len(fresh) - 1; i >= 0; i-- { // pick takes from the end
-		s.blank = append(s.blank, fresh[i])
-	}
+	fresh := slices.Clone(s.addContainer(f))
+	slices.Reverse(fresh)
+	s.blank = append(fresh, s.blank...) // pick takes from the end
 	s.changed.Broadcast()
 	s.wakePreparer()
 	return nil

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine/sim"
+	"github.com/varvefs/varve/status"
 )
 
 // The model says what a chunk may be after a crash. Whatever is done to a chunk adds a
@@ -42,6 +44,9 @@ type state struct {
 type history struct {
 	states []state // oldest first; the first is acknowledged
 	base   int     // number of the first
+	acked  int     // number of the newest that is acknowledged
+
+	keepAll bool // keep those that are older than it, too
 }
 
 func (h *history) last() *state { return &h.states[len(h.states)-1] }
@@ -54,7 +59,7 @@ func (h *history) add(s state) int {
 
 // ack drops what is older than state n.
 func (h *history) ack(n int) {
-	if n > h.base {
+	if h.acked = max(h.acked, n); n > h.base && !h.keepAll {
 		h.states = h.states[n-h.base:]
 		h.base = n
 	}
@@ -74,6 +79,8 @@ type world struct {
 	met    *metrics.Set // of the stores that are only looked at
 
 	explored moment // when explore was here last
+	keepAll  bool   // histories keep what is older than what was acknowledged
+	damaged  bool   // the disk is not honest: reads may fail
 }
 
 func newWorld(t testing.TB, name string, seed uint64, grain int) *world {
@@ -109,7 +116,7 @@ func (w *world) open() {
 func (w *world) history(id chunk.ID) *history {
 	h := w.chunks[id]
 	if h == nil {
-		h = &history{states: []state{{}}}
+		h = &history{states: []state{{}}, keepAll: w.keepAll}
 		w.chunks[id] = h
 	}
 	return h
@@ -260,6 +267,9 @@ func (w *world) find(s *Store, id chunk.ID, exact bool) int {
 	if ok {
 		data = make([]byte, modelSize)
 		sums, err := s.Read(id, 0, 1<<31, 0, data, nil)
+		if w.damaged && errors.Is(err, status.Corrupt) {
+			return h.base + len(h.states) - 1 // it is known
+		}
 		if err != nil {
 			w.fatal("chunk %v: %v", id, err)
 		}
@@ -339,12 +349,13 @@ func (w *world) recoverFrom(d *sim.Disk, depth int) map[chunk.ID]int {
 	}
 	found := w.check(s, false)
 	if depth > 0 && w.rnd.IntN(4) == 0 { // go on for a moment, and crash again
-		if _, err := s.Write(Write{Chunk: 999, Version: 1, Create: true, Data: []byte("after")}); err != nil {
+		id := chunk.ID(1000 + depth)
+		if _, err := s.Write(Write{Chunk: id, Version: 1, Create: true, Data: []byte("after")}); err != nil {
 			w.fatal("write after a crash: %v", err)
 		}
-		w.chunks[999] = &history{states: []state{{}, {exists: true, version: 1, writes: 1, data: append([]byte("after"), make([]byte, modelSize-5)...)}}}
+		w.chunks[id] = &history{states: []state{{}, {exists: true, version: 1, writes: 1, data: append([]byte("after"), make([]byte, modelSize-5)...)}}}
 		w.recoverFrom(d.CrashClone(sim.Random(w.rnd.Uint64())), depth-1)
-		delete(w.chunks, 999)
+		delete(w.chunks, id)
 	}
 	return found
 }

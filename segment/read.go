@@ -1,9 +1,11 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine"
@@ -37,12 +39,14 @@ func (s *Store) Read(id chunk.ID, lowest, highest chunk.Version, off uint32, buf
 		err = status.Errorf(status.StaleVersion, "chunk %v has version %d, not %d..%d", id, rec.version, lowest, highest)
 	default:
 		s.gather(&rec.body, off, off+uint32(len(buf)), r)
+		s.readBegins(r)
 	}
 	s.unlock()
 	if err != nil {
 		return sums, err
 	}
 	err = r.run()
+	s.readEnds(r)
 	s.letGo(r)
 	if err != nil {
 		s.damaged(id, err)
@@ -60,6 +64,7 @@ type source struct {
 	buf  []byte // what was read, from the first stored byte of the first piece on
 
 	copied bool      // buf is not the caller's
+	lead   int       // source whose op brings the bytes
 	mem    []byte    // the engine's buffer for this source and those read with it
 	op     engine.Op // Buf nil: read with a source before it
 }
@@ -74,6 +79,10 @@ type reader struct {
 	wait sync.WaitGroup
 
 	alone bool // do everything in this goroutine
+	again int  // sources that had to be read twice
+
+	began time.Time // when its read began
+	slot  int       // its place in Store.reads
 }
 
 var readers = sync.Pool{New: func() any { return new(reader) }}
@@ -90,7 +99,7 @@ func (r *reader) reset() {
 	}
 	clear(r.list)
 	clear(r.ops)
-	r.list, r.sums, r.ops, r.buf = r.list[:0], r.sums[:0], r.ops[:0], nil
+	r.list, r.sums, r.ops, r.buf, r.again = r.list[:0], r.sums[:0], r.ops[:0], nil, 0
 }
 
 // gather finds what [from, to) of b is made of and pins it. mu is held; it is given up
@@ -127,6 +136,7 @@ func (r *reader) add(s *Store, e *extent, from, to uint32) {
 
 // letGo takes the pins off.
 func (s *Store) letGo(r *reader) {
+	s.stat.again.Add(r.again)
 	s.mu.Lock()
 	for i := range r.list {
 		p := &r.list[i]
@@ -155,11 +165,8 @@ func (r *reader) run() error {
 	next := r.off
 	for i := range r.list {
 		p := &r.list[i]
-		if p.op.Err != nil {
-			return p.op.Err // of those read with p, too: they come behind it
-		}
-		if bad := chunk.Verify(p.sums, p.off-p.pre(), p.buf); bad >= 0 {
-			return fmt.Errorf("segment %d: piece %d of the %d bytes at %d fails its checksum", p.seg, bad, len(p.buf), p.pos-p.pre())
+		if err := r.trust(p); err != nil {
+			return err
 		}
 		if r.buf == nil {
 			continue
@@ -172,6 +179,48 @@ func (r *reader) run() error {
 	}
 	if r.buf != nil {
 		clear(r.buf[next-r.off:])
+	}
+	return nil
+}
+
+// trust makes sure that the bytes of a source are in memory and right. What came with an
+// error, or wrong, is read once more, piece by piece: a block that cannot be read must
+// not cost its neighbours, and a bit that was lost on the way is not lost on the disk.
+func (r *reader) trust(p *source) error {
+	if p.f != nil {
+		if bad := chunk.Verify(p.sums, p.off-p.pre(), p.buf); bad >= 0 {
+			return fmt.Errorf("segment %d: piece %d of the %d bytes at %d failed its checksum in memory", p.seg, bad, len(p.buf), p.start())
+		}
+		return nil
+	}
+	if r.list[p.lead].op.Err == nil && chunk.Verify(p.sums, p.off-p.pre(), p.buf) < 0 {
+		return nil
+	}
+	r.again++
+	return p.readPieces()
+}
+
+// readPieces reads the bytes of a source one piece after the other, up to the first that is
+// wrong or cannot be read.
+func (p *source) readPieces() error {
+	b := engine.Alloc(2 * blockSize)
+	defer engine.Free(b)
+	first := p.off - p.pre() // in the chunk
+	for k, at := 0, uint32(0); at < p.stored(); k++ {
+		n := min(blockSize-(first+at)%blockSize, p.stored()-at)
+		from := p.start() + at
+		block := from &^ edgeMask
+		span := (from + n - block + edgeMask) &^ edgeMask
+		err := p.g.file.ReadAt(b[:span], p.g.base+int64(block))
+		piece := b[from-block:][:n]
+		if err == nil && chunk.Verify(p.sums[k:k+1], first+at, piece) >= 0 {
+			err = errors.New("it fails its checksum")
+		}
+		if err != nil {
+			return fmt.Errorf("segment %d: piece %d of the %d bytes at %d: %w", p.seg, k, p.stored(), p.start(), err)
+		}
+		copy(p.buf[at:], piece)
+		at += n
 	}
 	return nil
 }
@@ -202,7 +251,7 @@ func (r *reader) fetch() {
 		for k := i; k <= last; k++ {
 			q := &r.list[k]
 			q.buf = target[q.start()-first:][:q.stored()]
-			q.copied = p.mem != nil
+			q.copied, q.lead = p.mem != nil, i
 		}
 		p.op = engine.Op{Kind: engine.Read, Buf: target, Off: p.g.base + int64(first)}
 		i = last

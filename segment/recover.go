@@ -230,10 +230,11 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		late := fd.late
 		fd.late = nil
 		var last uint64
+		sure := true
 		if n := len(fd.frames); n > 0 {
 			last = fd.frames[n-1].seq
 		} else if len(late) > 0 {
-			last = max(late[0].seq, 2) - 2 // how many are missing is not known: at least one
+			last, sure = r.before(h, fd, late[0])
 		}
 		if last >= d || r.elsewhere(h, fd, last+1) {
 			continue
@@ -243,8 +244,13 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		}
 		for _, f := range late {
 			if f.seq > last+1 && last < d {
-				r.announceLost(fd, min(f.seq-1, d)-last, f.names)
+				names := f.names
+				if !sure {
+					names = nil
+				}
+				r.announceLost(fd, min(f.seq-1, d)-last, names)
 			}
+			sure = true
 			fd.frames = append(fd.frames, f)
 			last = f.seq
 		}
@@ -253,6 +259,26 @@ func (r *recovery) lookForLost(h uint8, open []*found) {
 		}
 	}
 	r.lookForMark(h)
+}
+
+// before is the number of the last frame before those of fd, whose first ones are missing,
+// f being the first that is there. If it is not sure it may be lower than it was: the
+// segment before has been emptied since, or is damaged too.
+func (r *recovery) before(h uint8, fd *found, f *foundFrame) (last uint64, sure bool) {
+	for _, o := range r.found {
+		if o == fd {
+			continue
+		}
+		if t := o.sealed; t != nil && t.head == h && t.last < f.seq {
+			last = max(last, t.last)
+		} else if t == nil && len(o.frames) > 0 && o.frames[0].head == h && o.last().seq < f.seq {
+			last = max(last, o.last().seq)
+		}
+	}
+	if f.off < 2*headerSize { // no room for two
+		return max(last, max(f.seq, 2)-2), true
+	}
+	return min(last, max(f.seq, 2)-2), last+2 >= f.seq
 }
 
 // lookForMark looks whether the frame is there that the head's mark names. It lies where

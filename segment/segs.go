@@ -39,6 +39,7 @@ type segment struct {
 	head        uint8
 	retired     bool   // the disk failed to write to it: never used again
 	unsealed    bool   // its seal is not on disk: recovery looks for what follows its last frame
+	evict       bool   // to be emptied soon, whatever it holds: its log is damaged
 	begun       bool   // its first frame is durable
 	reserve     bool   // was opened for what must always find room, not for data
 	incarnation uint64 // LSN drawn when writing to it began

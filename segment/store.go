@@ -1,11 +1,13 @@
 package segment
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
@@ -23,6 +25,14 @@ type Config struct {
 	Metrics           *metrics.Set
 	Log               *slog.Logger
 	Create            *Identity // make a store if the disk has none; nil: refuse
+
+	// Scrub is the time in which the whole store is read and checked, again and again; 0:
+	// never. What was done survives a restart.
+	Scrub time.Duration
+
+	// SlowAfter is how long an operation of a good disk takes at most, FailAfter when one
+	// is held for never ending; 0: 2 s and 60 s.
+	SlowAfter, FailAfter time.Duration
 
 	// step is for tests: no goroutine runs by itself, and whoever waits calls step, which
 	// ends one disk operation or reports that there is none.
@@ -90,6 +100,9 @@ type Store struct {
 	mostFree    int   // free segments when there was
 	leastLive   int64 // live bytes when there was
 
+	health health
+	scrub  scrubber
+
 	ready  *frame   // to be handed to the engine by unlock
 	acked  []*frame // to be called back by unlock
 	acking bool     // somebody does that
@@ -147,6 +160,7 @@ func (c *Config) defaults() {
 	if c.ContainerSegments == 0 {
 		c.ContainerSegments = 8
 	}
+	c.SlowAfter, c.FailAfter = cmp.Or(c.SlowAfter, slowAfter), cmp.Or(c.FailAfter, failAfter)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -165,6 +179,7 @@ func Open(cfg Config) (*Store, error) {
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)
+	s.health.enter, s.health.giveUp = cfg.SlowAfter, cfg.FailAfter
 	for i := range s.heads {
 		s.heads[i].n = uint8(i)
 		s.heads[i].durable.seg = noSegment
@@ -174,14 +189,20 @@ func Open(cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open segment store: %w", err)
 	}
 	s.diskID, s.segSize, s.perFile = s.super.id.Disk, s.super.segment, s.super.perFile
+	s.scrub.at = s.super.scrub
 	s.stat = newStats(cfg.Metrics)
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open segment store: %w", err), s.closeFiles())
 	}
 	if s.step == nil {
-		s.workers.Add(3)
+		s.workers.Add(4)
 		go s.keep()
 		go s.checkpointLoop()
+		go s.watch()
+		if cfg.Scrub > 0 {
+			s.workers.Add(1)
+			go s.scrubLoop(cfg.Scrub)
+		}
 		go s.prepareLoop()
 		s.wakeKeeper()
 	}
@@ -204,8 +225,21 @@ func (s *Store) open() error {
 	if err := s.measure(); err != nil {
 		return err
 	}
-	if len(s.segs) == 0 {
-		return s.grow()
+	return s.growLeast()
+}
+
+// growLeast makes the containers without which a store cannot always take deletions and
+// clean: later the host may have given their room to others. A store that has some
+// already opens without.
+func (s *Store) growLeast() error {
+	for len(s.segs) < minSegments {
+		fresh := len(s.segs) == 0
+		if err := s.grow(); err != nil {
+			if fresh {
+				return err
+			}
+			return nil
+		}
 	}
 	return nil
 }

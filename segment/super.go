@@ -43,6 +43,7 @@ type super struct {
 	perFile    uint32 // segments of a container
 	containers uint32 // containers in use
 	created    int64  // nanoseconds since 1970
+	scrub      scrubMark
 }
 
 func (s *super) put(b []byte, copy int) {
@@ -57,6 +58,7 @@ func (s *super) put(b []byte, copy int) {
 	le.PutUint64(b[40:], s.id.Disk)
 	le.PutUint64(b[48:], uint64(s.id.Server))
 	le.PutUint64(b[56:], s.epoch)
+	s.scrub.put(b)
 	le.PutUint64(b[64:], s.lsn)
 	le.PutUint64(b[72:], uint64(s.created))
 	le.PutUint32(b[80:], uint32(len(s.id.Cluster)))
@@ -103,6 +105,7 @@ func decodeSuper(b []byte, copy int) (super, error) {
 		return s, fmt.Errorf("superblock: name of %d bytes, %w", n, s.geometry())
 	}
 	s.id.Cluster = string(b[84 : 84+n])
+	s.scrub.get(b)
 	return s, nil
 }
 

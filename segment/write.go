@@ -241,7 +241,8 @@ func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces in
 		if ok {
 			return f, pos, nil
 		}
-		if s.stuck && !urgent {
+		idle := len(h.flight) < maxFlight && h.broken == nil
+		if s.stuck && (!urgent || idle && s.freeSegments() <= metaFloor) {
 			return nil, 0, status.Errorf(status.NoSpace, "disk %016x: nothing left to clean", s.diskID)
 		}
 		s.wait()
