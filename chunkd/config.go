@@ -17,9 +17,10 @@ type Config struct {
 	Masters   []string // host:port of the masters' chunkserver port
 	HTTP      string   // its metrics address, for the master's status
 	Labels    string
-	Version   string // of the program
-	Backend   string // auto, uring or posix
-	Limit     uint64 // bytes to use in each directory; 0: what is free less a reserve
+	Version   string        // of the program
+	Backend   string        // auto, uring or posix
+	Limit     uint64        // bytes to use in each directory; 0: what is free less a reserve
+	Scrub     time.Duration // in which all that is stored is read and checked, again and again; 0: never
 	Metrics   *metrics.Set
 	Log       *slog.Logger
 
@@ -30,6 +31,7 @@ type Config struct {
 	HopTimeout        time.Duration // longest wait for the next server of a chain; default 10 s
 	DialTimeout       time.Duration // to other servers; default 2 s
 	Beat              time.Duration // overrides what the master says
+	SlowAfter         time.Duration // see segment.Config
 	StopTimeout       time.Duration // longest wait for requests under way at Close; default 3 s
 }
 

@@ -31,6 +31,8 @@ type disk struct {
 
 	bad     atomic.Uint64 // damaged chunks found since start
 	failure atomic.Pointer[string]
+	refused atomic.Pointer[string] // why it was not taken back, last
+	gone    atomic.Bool            // its directory is not there, or could not be opened: it may come back
 	once    sync.Once
 	closed  sync.Once
 }
@@ -83,14 +85,18 @@ func (d *disk) chunks() []wire.Copy {
 // descriptors would go on working, and nothing would be there after a restart.
 func (d *disk) probe() {
 	now, err := os.Stat(d.path)
+	leave := func(why error) {
+		d.gone.Store(true)
+		d.fail(why)
+	}
 	switch {
 	case err != nil:
-		d.fail(fmt.Errorf("the directory cannot be reached any more: %w", err))
+		leave(fmt.Errorf("the directory cannot be reached any more: %w", err))
 	case !os.SameFile(now, d.dir):
-		d.fail(errors.New("another directory is in the place of the one that was opened"))
+		leave(errors.New("another directory is in the place of the one that was opened"))
 	default:
 		if files, err := d.eng.List(); err == nil && len(files) == 0 {
-			d.fail(errors.New("the files in the directory are gone"))
+			leave(errors.New("the files in the directory are gone"))
 		}
 	}
 }
@@ -104,6 +110,14 @@ func (d *disk) state() wire.Disk {
 	}
 	sp := d.store.Space()
 	w.Total, w.Used, w.Free, w.Chunks = sp.Total, sp.Used, sp.Free, sp.Chunks
+	if why, slow := d.store.Slow(); slow {
+		w.Slow, w.Error = true, why
+	}
+	sc := d.store.Scrubbed()
+	w.Scrub = wire.Scrub{Passes: sc.Passes, Done: sc.Segment, All: sc.Segments, Found: sc.Found}
+	if !sc.Finished.IsZero() {
+		w.Scrub.Finished = sc.Finished.UnixNano()
+	}
 	return w
 }
 

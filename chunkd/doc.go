@@ -10,7 +10,7 @@
 // The rooms of the package:
 //
 //   - shelf: the disks; which one has a chunk, which one takes a new one, what
-//     happens when one fails.
+//     happens when one fails, is slow, or comes back.
 //   - fence: what may still be done to a chunk: the highest epoch seen
 //     (persisted), copies that are being changed by an order, copies whose
 //     writer is dead.

@@ -37,19 +37,26 @@ func newMeters(set *metrics.Set) *meters {
 
 // disks adds the gauges of each disk.
 func (m *meters) disks(s *shelf) {
-	for _, d := range s.disks {
-		for name, f := range map[string]func() float64{
-			"total_bytes":    func() float64 { return float64(d.state().Total) },
-			"used_bytes":     func() float64 { return float64(d.state().Used) },
-			"free_bytes":     func() float64 { return float64(d.state().Free) },
-			"chunks":         func() float64 { return float64(d.state().Chunks) },
-			"damaged_chunks": func() float64 { return float64(d.bad.Load()) },
-			"failed": func() float64 {
-				if d.ok() {
-					return 0
-				}
+	for i, d := range s.all() {
+		now := func() *disk { return s.all()[i] } // it may be another one after a while
+		flag := func(b bool) float64 {
+			if b {
 				return 1
-			},
+			}
+			return 0
+		}
+		for name, f := range map[string]func() float64{
+			"total_bytes":       func() float64 { return float64(now().state().Total) },
+			"used_bytes":        func() float64 { return float64(now().state().Used) },
+			"free_bytes":        func() float64 { return float64(now().state().Free) },
+			"chunks":            func() float64 { return float64(now().state().Chunks) },
+			"damaged_chunks":    func() float64 { return float64(now().bad.Load()) },
+			"failed":            func() float64 { return flag(!now().ok()) },
+			"slow":              func() float64 { return flag(now().state().Slow) },
+			"scrub_passes":      func() float64 { return float64(now().state().Scrub.Passes) },
+			"scrub_ratio":       func() float64 { sc := now().state().Scrub; return float64(sc.Done) / max(1, float64(sc.All)) },
+			"scrub_damages":     func() float64 { return float64(now().state().Scrub.Found) },
+			"scrub_end_seconds": func() float64 { return float64(now().state().Scrub.Finished) / 1e9 },
 		} {
 			m.set.GetOrCreateGauge(fmt.Sprintf("varve_chunkd_disk_%s{dir=%q}", name, d.path), f)
 		}

@@ -130,6 +130,7 @@ func (s *Server) probe() {
 			for _, d := range s.shelf.alive() {
 				d.probe()
 			}
+			s.revive()
 		}
 	}
 }

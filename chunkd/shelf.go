@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"sync/atomic"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine/open"
@@ -13,20 +15,24 @@ import (
 	"github.com/varvefs/varve/status"
 )
 
-// shelf is the set of disks. The set is fixed at start; a disk that fails stays
-// in it, marked.
+// shelf is the set of disks. Their places are fixed at start; a disk that fails stays
+// in its place, marked, until it is put back (revive.go).
 type shelf struct {
-	disks   []*disk
-	server  chunk.Server // the same on all disks, for life
-	cluster string       // "" until a master has told; changed by agents under Server.mu
-	epoch   uint64       // highest on any disk at start
+	places  atomic.Pointer[[]*disk] // replaced, never changed
+	server  chunk.Server            // the same on all disks, for life
+	cluster string                  // "" until a master has told; changed by agents under Server.mu
+	epoch   uint64                  // highest on any disk at start
 }
+
+// all lists the disks in the order of their directories.
+func (s *shelf) all() []*disk { return *s.places.Load() }
 
 // openShelf opens all disks. Those that were used before say who this server
 // is; empty ones are made for it. A disk that cannot be opened is an error,
 // unless another one can: then it counts as failed and its chunks as lost.
 func openShelf(cfg *Config, o owner) (*shelf, error) {
-	s := &shelf{}
+	s := new(shelf)
+	s.places.Store(new([]*disk))
 	var empty []*disk
 	var first error
 	for _, dir := range cfg.Dirs {
@@ -35,6 +41,7 @@ func openShelf(cfg *Config, o owner) (*shelf, error) {
 		case err != nil:
 			cfg.Log.Error("disk cannot be used", "dir", dir, "err", err)
 			d.markFailed(err)
+			d.gone.Store(true)
 			first = cmpErr(first, fmt.Errorf("disk %s: %w", dir, err))
 		case fresh:
 			empty = append(empty, d)
@@ -45,7 +52,8 @@ func openShelf(cfg *Config, o owner) (*shelf, error) {
 				return nil, err
 			}
 		}
-		s.disks = append(s.disks, d)
+		all := append(slices.Clone(s.all()), d)
+		s.places.Store(&all)
 	}
 	if s.server == 0 && first != nil {
 		// Without a disk that knows it, a new identity would be drawn.
@@ -91,7 +99,7 @@ func (s *shelf) adopt(d *disk) error {
 		s.server = id.Server
 	}
 	if id.Server != s.server {
-		return fmt.Errorf("%s belongs to chunkserver %v, %s to %v; give each chunkserver its own directories", s.disks[0].path, s.server, d.path, id.Server)
+		return fmt.Errorf("%s belongs to chunkserver %v, %s to %v; give each chunkserver its own directories", s.all()[0].path, s.server, d.path, id.Server)
 	}
 	if s.cluster == "" {
 		s.cluster = id.Cluster
@@ -99,7 +107,7 @@ func (s *shelf) adopt(d *disk) error {
 	if id.Cluster != "" && id.Cluster != s.cluster {
 		return fmt.Errorf("%s belongs to cluster %s, another directory of this server to %s", d.path, id.Cluster, s.cluster)
 	}
-	for _, o := range s.disks {
+	for _, o := range s.all() {
 		if o.store != nil && o.store.Identity().Disk == id.Disk {
 			return fmt.Errorf("%s is a copy of %s (the same disk %016x); use one of them", d.path, o.path, id.Disk)
 		}
@@ -115,7 +123,7 @@ func (s *shelf) dropDoubles(cfg *Config) {
 		d *disk
 		v chunk.Version
 	}
-	if len(s.disks) < 2 {
+	if len(s.all()) < 2 {
 		return
 	}
 	seen := make(map[chunk.ID]place)
@@ -144,8 +152,8 @@ func (s *shelf) dropDoubles(cfg *Config) {
 
 // alive lists the disks that have not failed.
 func (s *shelf) alive() []*disk {
-	list := make([]*disk, 0, len(s.disks))
-	for _, d := range s.disks {
+	list := make([]*disk, 0, len(s.all()))
+	for _, d := range s.all() {
 		if d.ok() {
 			list = append(list, d)
 		}
@@ -155,7 +163,7 @@ func (s *shelf) alive() []*disk {
 
 // find returns the disk that has a copy, and what it says of it.
 func (s *shelf) find(id chunk.ID) (*disk, segment.Info, error) {
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		if d.ok() {
 			if info, ok := d.store.Stat(id); ok {
 				return d, info, nil
@@ -174,15 +182,20 @@ func (s *shelf) findAt(id chunk.ID, lo, hi chunk.Version) (*disk, segment.Info, 
 	return d, info, err
 }
 
-// roomiest picks the disk for a new chunk: the one with the most free space.
+// roomiest picks the disk for a new chunk: the one with the most free space, a slow one
+// only if there is no other with room.
 func (s *shelf) roomiest() (*disk, error) {
 	var best *disk
 	var most uint64
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		if !d.ok() {
 			continue
 		}
-		if free := d.store.Space().Free; best == nil || free > most {
+		free := d.store.Space().Free
+		if _, slow := d.store.Slow(); slow {
+			free /= slowShare
+		}
+		if best == nil || free > most {
 			best, most = d, free
 		}
 	}
@@ -191,6 +204,9 @@ func (s *shelf) roomiest() (*disk, error) {
 	}
 	return best, nil
 }
+
+// slowShare is how many times as much room a slow disk must have to be chosen.
+const slowShare = 1 << 20
 
 // setEpoch makes an epoch durable. One disk would do; all are asked, so that
 // any of them may fail later.
@@ -229,7 +245,7 @@ func (s *shelf) setCluster(name string) error {
 
 func (s *shelf) close() error {
 	var errs []error
-	for _, d := range s.disks {
+	for _, d := range s.all() {
 		errs = append(errs, d.close())
 	}
 	return errors.Join(errs...)
@@ -267,7 +283,7 @@ func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error)
 // openStore opens the disk's store, or makes it for an identity.
 func (d *disk) openStore(cfg *Config, create *segment.Identity) error {
 	store, err := segment.Open(segment.Config{
-		Disk: d.eng, Limit: cfg.Limit, SegmentSize: segmentSize(cfg), ContainerSegments: cfg.ContainerSegments,
+		Disk: d.eng, Limit: cfg.Limit, Scrub: cfg.Scrub, SlowAfter: cfg.SlowAfter, SegmentSize: segmentSize(cfg), ContainerSegments: cfg.ContainerSegments,
 		Metrics: cfg.Metrics, Log: cfg.Log.With("dir", d.path), Create: create,
 	})
 	if err != nil {

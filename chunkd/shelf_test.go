@@ -26,7 +26,7 @@ func TestCutShortCreation(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, d := range s.shelf.disks {
+		for _, d := range s.shelf.all() {
 			if !d.ok() || d.store.Identity().Server != s.shelf.server || d.store.Space() == (segment.Space{}) {
 				t.Errorf("disk %s is of no use", d.path)
 			}

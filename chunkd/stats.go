@@ -43,8 +43,9 @@ func (s *Server) Stats() Stats {
 }
 
 func (s *Server) diskStates() []wire.Disk {
-	list := make([]wire.Disk, len(s.shelf.disks))
-	for i, d := range s.shelf.disks {
+	all := s.shelf.all()
+	list := make([]wire.Disk, len(all))
+	for i, d := range all {
 		list[i] = d.state()
 	}
 	return list

@@ -63,6 +63,7 @@ type Chunkd struct {
 	Gossip    Addr     `toml:"gossip" default:"" help:"listen for gossip here (usually 0.0.0.0:9426), TCP and UDP; empty: none"`
 	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
 	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`
+	Scrub     Duration `toml:"scrub" default:"168h" help:"time in which everything stored is read and checked, again and again; 0s: never"`
 	Labels    string   `toml:"labels" default:"" help:"labels of this server, letters A to Z"`
 }
 

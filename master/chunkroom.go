@@ -150,13 +150,21 @@ func (l *loop) welcome(q *request, m *wire.Register) {
 	l.reply(q, &wire.RegisterReply{Cluster: l.st.Cluster(), Epoch: l.epoch, BeatMillis: uint32(l.cfg.Beat.Milliseconds())})
 }
 
+// slowShare is how much less room counts on a disk that is slow. It counts for something:
+// where all are slow, one of them must do.
+const slowShare = 64
+
 // space sums up a server's disks.
 func (s *chunkd) space() placement.ServerInfo {
 	info := placement.ServerInfo{ID: s.id}
 	for i := range s.beat.Disks {
 		if d := &s.beat.Disks[i]; !d.Failed {
 			info.Total += d.Total
-			info.Free += d.Free
+			if d.Slow {
+				info.Free += d.Free / slowShare
+			} else {
+				info.Free += d.Free
+			}
 		}
 	}
 	return info

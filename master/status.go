@@ -92,12 +92,16 @@ func (l *loop) describeServer(out *wire.ServerStatus, c *chunkd) {
 		switch {
 		case d.Failed:
 			state = "failed"
+		case d.Slow:
+			state = "slow"
 		case d.Free < chunk.Size:
 			state = "full"
 		}
 		out.Disks = append(out.Disks, wire.DiskStatus{
 			Path: d.Path, State: state, Error: d.Error, Backend: d.Backend,
 			Total: d.Total, Used: d.Used, Free: d.Free, Chunks: d.Chunks, Damaged: d.Damaged,
+			ScrubPasses: d.Scrub.Passes, ScrubProgress: float64(d.Scrub.Done) / max(1, float64(d.Scrub.All)),
+			ScrubFinished: d.Scrub.Finished, ScrubFound: d.Scrub.Found,
 		})
 		if !d.Failed {
 			out.Total += d.Total
@@ -148,6 +152,8 @@ func (l *loop) problems(s *wire.Status) {
 			case srv.State == "down":
 			case d.State == "failed":
 				add("Disk %s of chunkserver %s has failed: %s.", d.Path, srv.Addr, d.Error)
+			case d.State == "slow":
+				add("Disk %s of chunkserver %s is slow: %s. Nothing new is placed on it.", d.Path, srv.Addr, d.Error)
 			case d.State == "full":
 				add("Disk %s of chunkserver %s is full.", d.Path, srv.Addr)
 			}

@@ -18,6 +18,9 @@ type Identity struct {
 	Cluster string       // cluster that its chunks belong to, "" until one has taken it
 }
 
+// SuperblockName is the file by which a store is known.
+const SuperblockName = superName
+
 const (
 	superName    = "superblock"
 	superMagic   = 0x5055535645565241 // "ARVEVSUP"

@@ -125,7 +125,7 @@ type ServerStatus struct {
 	Disks   []DiskStatus `json:"disks"`
 }
 
-// DiskStatus is one disk of a chunkserver. State is ok, failed or full.
+// DiskStatus is one disk of a chunkserver. State is ok, failed, slow or full.
 type DiskStatus struct {
 	Path    string `json:"path"`
 	State   string `json:"state"`
@@ -136,6 +136,11 @@ type DiskStatus struct {
 	Free    uint64 `json:"free_bytes"`
 	Chunks  uint64 `json:"chunks"`
 	Damaged uint64 `json:"damaged"`
+
+	ScrubPasses   uint32  `json:"scrub_passes"`   // since the disk was made
+	ScrubProgress float64 `json:"scrub_progress"` // of the pass under way, 0..1
+	ScrubFinished int64   `json:"scrub_finished"` // the last pass; 0: never
+	ScrubFound    uint64  `json:"scrub_found"`    // damages, since the disk was made
 }
 
 // MountStatus is one session.

@@ -15,8 +15,27 @@ type Disk struct {
 	Chunks  uint64
 	Backend string // uring, posix
 	Failed  bool
-	Error   string // why, when Failed
+	Error   string // why, when Failed or Slow
 	Damaged uint64 // checksum errors found since start
+	Slow    bool   // it answers, but far too late
+	Scrub   Scrub
+}
+
+// Scrub is how far a disk has been read and checked.
+type Scrub struct {
+	Passes   uint32 // over the whole disk, since it was made
+	Done     uint32 // segments of the pass under way
+	All      uint32 // segments of the disk
+	Finished int64  // the last pass, ns since 1970; 0: never
+	Found    uint64 // damages, since the disk was made
+}
+
+func (s *Scrub) Fields(c *codec.Codec) {
+	c.U32(&s.Passes)
+	c.U32(&s.Done)
+	c.U32(&s.All)
+	c.I64(&s.Finished)
+	c.U64(&s.Found)
 }
 
 func (d *Disk) Fields(c *codec.Codec) {
@@ -30,9 +49,11 @@ func (d *Disk) Fields(c *codec.Codec) {
 	c.Bool(&d.Failed)
 	c.Str(&d.Error, maxText)
 	c.U64(&d.Damaged)
+	c.Bool(&d.Slow)
+	d.Scrub.Fields(c)
 }
 
-const diskSize = 4*3 + 8*6 + 1
+const diskSize = 4*3 + 8*6 + 2 + 28
 
 // Register is the first message of a chunkserver. Reports follow; the one with
 // Last set ends the list, and from then on the master relies on it. Reply: RegisterReply.

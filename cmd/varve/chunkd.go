@@ -53,7 +53,7 @@ func runChunkd(c *cobra.Command, f *conf.File) error {
 	server, err = chunkd.Start(chunkd.Config{
 		Dirs: f.Chunkd.Dirs, Key: key, DataAddr: string(f.Chunkd.Listen), Advertise: string(f.Chunkd.Advertise),
 		Masters: f.Chunkd.Masters, HTTP: mon.addr, Labels: f.Chunkd.Labels, Version: version,
-		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Metrics: set, Log: log,
+		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Scrub: time.Duration(f.Chunkd.Scrub), Metrics: set, Log: log,
 	})
 	if err != nil {
 		return err

@@ -71,6 +71,7 @@ func printStatus(out io.Writer, st *wire.Status) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors)
 		for _, d := range s.Disks {
 			fmt.Fprintf(w, "  disk\t%s\t%s %s\t%s\t%d\t%s\t%s\t\t\t%d\n", d.Path, d.State, d.Error, d.Backend, d.Chunks, bytesText(d.Used), bytesText(d.Free), d.Damaged)
+			fmt.Fprintf(w, "    scrub\t%s\n", scrubText(&d))
 		}
 	}
 	fmt.Fprintln(w, "\nMOUNT\tHOST\tPATH\tSTATE\tOPEN\tOPS")
@@ -83,6 +84,15 @@ func printStatus(out io.Writer, st *wire.Status) {
 	fmt.Fprintf(out, "inodes  %d: %d files, %d directories, %d open but removed\n", st.Inodes.Total, st.Inodes.Files, st.Inodes.Dirs, st.Inodes.Orphans)
 	fmt.Fprintf(out, "chunks  %d in %d copies: %d under goal, %d over goal, %d missing, %d open for writing, %d being copied\n", k.Total, k.Copies, k.UnderGoal, k.OverGoal, k.Missing, k.Leased, k.Replicating)
 	fmt.Fprint(out, matrixText(k.Matrix))
+}
+
+// scrubText tells how far a disk has been checked.
+func scrubText(d *wire.DiskStatus) string {
+	last := "never finished"
+	if d.ScrubFinished > 0 {
+		last = "last finished " + time.Unix(0, d.ScrubFinished).Format(time.DateTime)
+	}
+	return fmt.Sprintf("%.0f %% of pass %d, %s, %d damages found", 100*d.ScrubProgress, d.ScrubPasses+1, last, d.ScrubFound)
 }
 
 // matrixText shows the chunks by goal and copies, without the empty rows.
