@@ -43,7 +43,7 @@ var rooms = map[string][]string{
 	"master/image":     {"chunk", "inode", "status", "codec", "master/state"},
 	"master/placement": {"chunk", "status"},
 	"master/locks":     {"inode", "status"},
-	"master/voters":    {"status", "wire", "link"},
+	"master/voters":    {"status", "wire", "link", "master/journal"},
 	"master/metalog":   {"wire", "master/image", "master/journal", "master/voters"},
 	"master":           {"chunk", "inode", "status", "codec", "wire", "link", "master/..."},
 	"chunkd":           {"chunk", "inode", "status", "wire", "link", "engine/...", "segment"},

@@ -195,3 +195,16 @@ func (c *Client) Handover(ctx context.Context, id uint64, key []byte) (*wire.Han
 		}
 	}
 }
+
+// AddVoter makes a master or metalogger that runs at addr (its port for other
+// voters) a member of the quorum. It votes when it has the changelog.
+func (c *Client) AddVoter(ctx context.Context, id uint64, addr string) error {
+	_, err := ask[wire.VoterArgs](ctx, c, wire.AskAddVoter, wire.VoterArgs{ID: id, Addr: addr})
+	return err
+}
+
+// RemoveVoter takes a master or metalogger out of the quorum.
+func (c *Client) RemoveVoter(ctx context.Context, id uint64) error {
+	_, err := ask[wire.VoterArgs](ctx, c, wire.AskDropVoter, wire.VoterArgs{ID: id})
+	return err
+}

@@ -40,6 +40,8 @@ var questions = map[string]question{
 	wire.AskSetGoal:   (*loop).askSetGoal,
 	wire.AskSnapshot:  (*loop).askSaveImage,
 	wire.AskHandover:  (*loop).askHandover,
+	wire.AskAddVoter:  (*loop).askAdd,
+	wire.AskDropVoter: (*loop).askRemove,
 }
 
 // ask makes a question of a function that can answer at once.

@@ -2,6 +2,7 @@ package master
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/link"
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/metalog"
 	"github.com/varvefs/varve/status"
@@ -275,6 +277,9 @@ func TestLaggingStandby(t *testing.T) {
 	if err := copyTree(c.dirs[3], restored); err != nil {
 		t.Fatal(err)
 	}
+	if s, err := Recover(restored, 1, testConfig(t, restored).Log); err != nil || len(s.Members.List) != 3 || s.NewTerm < s.Term+1000 {
+		t.Fatalf("recovery: %+v, %v", s, err)
+	}
 	m := startMaster(t, testConfig(t, restored))
 	_, t1 = tree(t, lead)
 	b, err := a.again(m)
@@ -357,5 +362,81 @@ func TestHandoverOfRequests(t *testing.T) {
 	a.must(&wire.ReadDir{Ino: inode.Root, Max: 8000}, &list)
 	if n != 600 || len(list.Entries) != 600 {
 		t.Fatalf("%d were made, %d are there", n, len(list.Entries))
+	}
+}
+
+// ask puts an operator's question to a master.
+func (c *trio) ask(m *Master, what string, args wire.VoterArgs) error {
+	c.t.Helper()
+	conn, err := link.Dial(c.t.Context(), "tcp", m.ClientAddr().String(), link.Config{Key: testKey, Role: wire.RoleAdmin, Want: wire.RoleMaster}, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer conn.Close()
+	text, err := json.Marshal(args)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return conn.Call(c.t.Context(), &wire.Admin{What: what, Args: text}, nil, &wire.AdminReply{})
+}
+
+// TestWipedVoter: a master whose directory was emptied has forgotten what it
+// promised. It gets no vote until it was removed and added anew.
+func TestWipedVoter(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	a := newMount(t, lead).keepAlive()
+	for i := range 20 {
+		a.mkfile(inode.Root, fmt.Sprint("f", i))
+	}
+	c.level()
+	gone := c.other(lead).cfg
+	c.kill(c.other(lead))
+	gone.Dir = t.TempDir()
+	c.cfg[gone.ID] = gone
+	c.start(gone.ID)
+	// Without the third one there is no majority: the emptied one is none.
+	if err := c.logger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the leader steps down", func() bool { return lead.Ready() != nil })
+	if m := c.masters[gone.ID].log.Members(); len(m.List) > 0 {
+		t.Fatalf("the emptied voter is one of %+v", m)
+	}
+	c.startLogger()
+	lead = c.leader()
+	if lead.cfg.ID == gone.ID {
+		t.Fatal("the emptied voter leads")
+	}
+	if err := c.ask(lead, wire.AskDropVoter, wire.VoterArgs{ID: gone.ID}); err != nil {
+		t.Fatal(err)
+	}
+	c.kill(c.masters[gone.ID])
+	// The same host comes again under another number.
+	gone.ID, gone.Dir = 4, t.TempDir()
+	gone.Peers = map[uint64]string{4: gone.RaftAddr, 3: c.peers[3], lead.cfg.ID: c.peers[lead.cfg.ID]}
+	c.cfg[4] = gone
+	c.start(4)
+	if err := c.ask(lead, wire.AskAddVoter, wire.VoterArgs{ID: 4, Addr: gone.RaftAddr}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it votes", func() bool {
+		m := lead.log.Members()
+		k, ok := m.Find(4)
+		return ok && !k.Learner
+	})
+	want := lead.log.Status().Commit
+	eventually(t, "it has all", func() bool { return c.masters[4].log.Status().Applied >= want })
+	c.kill(lead)
+	next := c.leader()
+	if next.cfg.ID != 4 {
+		t.Fatalf("voter %d leads", next.cfg.ID)
+	}
+	b, err := a.again(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := b.lookup(inode.Root, "f19"); !e.Found {
+		t.Fatal("a file is lost")
 	}
 }

@@ -240,7 +240,7 @@ func (l *loop) becomeReady() {
 
 // depose stops serving: another master leads. Everything volatile is dropped.
 func (l *loop) depose() {
-	l.slog.Warn("another master leads", "epoch", l.epoch)
+	l.slog.Warn("this master leads no longer", "epoch", l.epoch)
 	l.leading, l.ready = false, false
 	l.isReady.Store(false)
 	l.hangUp()

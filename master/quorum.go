@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -24,20 +25,21 @@ func (m *Master) join(meta image.Meta) (err error) {
 		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, Applied: meta.Index, AppliedTerm: meta.Term,
 		SyncMode: cfg.Sync, Log: cfg.Log, Metrics: cfg.Metrics,
 	}
-	if len(cfg.Peers) > 1 {
+	if len(cfg.Peers) > 0 {
 		for id := range cfg.Peers {
 			jc.Peers = append(jc.Peers, id)
 		}
 		slices.Sort(jc.Peers)
 		l.describeSelf()
 		m.net, err = voters.Start(voters.Config{
-			ID: cfg.ID, Listen: cfg.RaftAddr, Peers: cfg.Peers, Key: cfg.Key, Version: cfg.Version,
+			ID: cfg.ID, Own: cfg.Peers[cfg.ID], Listen: cfg.RaftAddr, Peers: cfg.Peers, Key: cfg.Key, Version: cfg.Version,
 			Self: m.beat, Images: &imageShelf{cfg.Dir}, Log: cfg.Log, Metrics: cfg.Metrics,
 		})
 		if err != nil {
 			return err
 		}
 		jc.Transport, l.net = m.net, m.net
+		jc.Addrs, jc.Await, jc.Changed = cfg.Peers, true, m.net.Follow
 		jc.Fetch = (&voters.Fetcher{
 			Net: m.net, Dir: cfg.Dir, Adopt: adoptImage,
 			Done: func(index, term uint64) { m.opened.Load().Install(index, term) },
@@ -78,6 +80,129 @@ func (l *loop) reload(index uint64) error {
 
 // Log is the changelog, for those who decide about elections.
 func (m *Master) Log() *journal.Log { return m.log }
+
+// Recover makes the directory of a master or metalogger that of a single master
+// with number id, after the majority of the voters is lost for good; see
+// journal.Survive. Nothing may run on it.
+func Recover(dir string, id uint64, log *slog.Logger) (*journal.Survivor, error) {
+	cfg := journal.Config{Dir: filepath.Join(dir, "log"), ID: id, Log: log}
+	list, err := image.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range list {
+		r, err := os.Open(f.Path)
+		if err != nil {
+			return nil, err
+		}
+		meta, err := image.Verify(r)
+		r.Close()
+		if err == nil {
+			cfg.Applied, cfg.AppliedTerm = meta.Index, meta.Term
+			return journal.Survive(cfg)
+		}
+		log.Error("image cannot be used; trying an older one", "file", f.Path, "err", err)
+	}
+	return nil, fmt.Errorf("there is no whole image in %s; a master's first one is image.0000000000000000", dir)
+}
+
+// askAdd makes a voter a member of the quorum; it votes when it has the changelog.
+func (l *loop) askAdd(q *request, text []byte) {
+	var args wire.VoterArgs
+	err := decodeArgs(text, &args)
+	switch {
+	case err != nil:
+	case l.net == nil:
+		err = status.Errorf(status.Unsupported, "this master runs alone; set cluster.voters, start it again, and then add others")
+	case args.ID == 0 || args.Addr == "":
+		err = status.Errorf(status.Invalid, "a voter needs a number and HOST:PORT")
+	}
+	if m := l.log.Members(); err == nil {
+		if k, ok := m.Find(args.ID); ok {
+			err = status.Errorf(status.Exists, "voter %d at %s", k.ID, k.Addr)
+		}
+	}
+	if err != nil {
+		l.refuse(q, err)
+		return
+	}
+	net, log, in := l.net, l.log, l.in
+	net.Invite(args.ID, args.Addr)
+	l.background.Go(func() {
+		defer net.Dismiss(args.ID)
+		err := addMember(net, log, args)
+		in.post(func(l *loop) { l.answer(q, &wire.VoterArgs{ID: args.ID, Addr: args.Addr}, err) })
+	})
+}
+
+// addMember waits until the new voter is heard and a member.
+func addMember(net *voters.Net, log *journal.Log, args wire.VoterArgs) error {
+	k := journal.Member{ID: args.ID, Addr: args.Addr, Learner: true}
+	for end := time.Now().Add(changeWait); k.Founder == 0; time.Sleep(changePoll) {
+		for _, b := range net.Beats() {
+			if b.ID == args.ID {
+				k.Founder = b.Founder
+			}
+		}
+		if time.Now().After(end) {
+			return status.Errorf(status.Timeout, "voter %d does not answer at %s; start it first", args.ID, args.Addr)
+		}
+	}
+	return changeMember(log, k, false)
+}
+
+// How long a change of the membership is waited for.
+const (
+	changeWait = 10 * time.Second
+	changePoll = 20 * time.Millisecond
+)
+
+// changeMember proposes a change and waits until it has happened.
+func changeMember(log *journal.Log, k journal.Member, gone bool) error {
+	done := make(chan error, 1)
+	log.Change(k, gone, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		if err != nil {
+			return err
+		}
+	case <-time.After(changeWait):
+		return status.Errorf(status.Timeout, "the changelog does not take the change")
+	}
+	for end := time.Now().Add(changeWait); ; time.Sleep(changePoll) {
+		m := log.Members()
+		if _, ok := m.Find(k.ID); ok != gone {
+			return nil
+		}
+		if time.Now().After(end) {
+			return status.Errorf(status.Timeout, "the change is not committed; is there a majority?")
+		}
+	}
+}
+
+// askRemove takes a voter out of the quorum.
+func (l *loop) askRemove(q *request, text []byte) {
+	var args wire.VoterArgs
+	err := decodeArgs(text, &args)
+	m := l.log.Members()
+	_, known := m.Find(args.ID)
+	switch {
+	case err != nil:
+	case args.ID == l.cfg.ID:
+		err = status.Errorf(status.Invalid, "voter %d leads; hand over first", args.ID)
+	case !known:
+		err = status.Errorf(status.NotFound, "voter %d", args.ID)
+	}
+	if err != nil {
+		l.refuse(q, err)
+		return
+	}
+	log, in := l.log, l.in
+	l.background.Go(func() {
+		err := changeMember(log, journal.Member{ID: args.ID}, true)
+		in.post(func(l *loop) { l.answer(q, &args, err) })
+	})
+}
 
 // successor chooses who should lead after this master: id, or else the standby
 // that has most of the changelog.
@@ -153,9 +278,6 @@ func (s *imageShelf) Open(index uint64) (*os.File, error) {
 	}
 	return nil, fs.ErrNotExist
 }
-
-// Members is the membership.
-func (s *imageShelf) Members() []byte { return nil }
 
 // describeSelf publishes what other voters and their tools are told of this one.
 func (l *loop) describeSelf() {

@@ -15,7 +15,9 @@ const (
 
 // What an operator asks of the quorum of masters.
 const (
-	AskHandover = "handover" // VoterArgs (ID 0: the best standby); HandoverReply, before it happens
+	AskHandover  = "handover"    // VoterArgs (ID 0: the best standby); HandoverReply, before it happens
+	AskAddVoter  = "addvoter"    // VoterArgs; the same, when it is a member
+	AskDropVoter = "removevoter" // VoterArgs; the same, when it is none any more
 )
 
 // VoterArgs names a master or metalogger.

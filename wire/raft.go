@@ -44,7 +44,7 @@ type VoterBeat struct {
 	HTTP    string
 	Boot    string // of the kernel it runs on: changes when the host restarts
 	Founder uint64 // random, made with its log: another one is another log
-	Cluster uint64 // hash of the founders, 0 before the log was founded
+	Members []byte // the membership that it knows, as package journal encodes it
 	Term    uint64
 	Leader  uint64 // whom it follows, 0: nobody
 	Commit  uint64
@@ -70,7 +70,7 @@ func (m *VoterBeat) Fields(c *codec.Codec) {
 	c.Str(&m.HTTP, maxText)
 	c.Str(&m.Boot, maxText)
 	c.U64(&m.Founder)
-	c.U64(&m.Cluster)
+	c.Bytes(&m.Members, maxMembers)
 	c.U64(&m.Term)
 	c.U64(&m.Leader)
 	c.U64(&m.Commit)
@@ -90,13 +90,11 @@ type ImageAsk struct{ Index uint64 }
 func (*ImageAsk) Kind() Kind              { return KindImageAsk }
 func (m *ImageAsk) Fields(c *codec.Codec) { c.U64(&m.Index) }
 
-// ImageOffer names an image. Members is the membership of the cluster, as
-// package journal encodes it.
+// ImageOffer names an image.
 type ImageOffer struct {
-	Index   uint64
-	Term    uint64
-	Size    uint64 // bytes of the file
-	Members []byte
+	Index uint64
+	Term  uint64
+	Size  uint64 // bytes of the file
 }
 
 func (*ImageOffer) Kind() Kind { return KindImageOffer }
@@ -104,7 +102,6 @@ func (m *ImageOffer) Fields(c *codec.Codec) {
 	c.U64(&m.Index)
 	c.U64(&m.Term)
 	c.U64(&m.Size)
-	c.Bytes(&m.Members, maxMembers)
 }
 
 // ImageRead asks for bytes of the image of entry Index. The reply is Empty with

@@ -20,7 +20,7 @@ func masterCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 	}
 	s := addSettings(c, "master", "cluster")
-	c.AddCommand(handoverCommand())
+	c.AddCommand(handoverCommand(), addCommand(), removeCommand(), recoverCommand())
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		f, err := s.load(c)
 		if err == nil {

@@ -4,6 +4,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
+	"google.golang.org/protobuf/proto"
 )
 
 type progressOf = tracker.Progress
@@ -83,3 +84,6 @@ func (l *Log) Transfer(to uint64) {
 		}
 	})
 }
+
+// unmarshal reads one of raft's messages.
+func unmarshal(b []byte, m proto.Message) error { return proto.Unmarshal(b, m) }

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/varvefs/varve/status"
@@ -183,7 +182,9 @@ func (l *Log) drain() error {
 				l.place(m.GetEntries())
 				writes = append(writes, job{msg: m})
 			case raft.LocalApplyThread:
-				l.deliver(m)
+				if err := l.deliver(m); err != nil {
+					return err
+				}
 			default:
 				if l.leaving(m) {
 					peers = append(peers, m)
@@ -234,13 +235,15 @@ func (l *Log) observe(rd *raft.Ready) {
 
 // deliver puts committed entries into out. They are durable here: raft takes
 // them from the store, which has only what was written.
-func (l *Log) deliver(m *raftpb.Message) {
+func (l *Log) deliver(m *raftpb.Message) error {
 	for _, e := range m.GetEntries() {
-		if e.GetType() != raftpb.EntryNormal {
-			panic(fmt.Sprintf("BUG: entry %d changes the voters", e.GetIndex()))
-		}
 		c := Committed{Index: e.GetIndex(), Term: e.GetTerm()}
-		if len(e.GetData()) > 0 {
+		if e.GetType() != raftpb.EntryNormal {
+			c.Members = true
+			if err := l.changed(e); err != nil {
+				return err
+			}
+		} else if len(e.GetData()) > 0 {
 			c.Data = e.GetData()
 		}
 		for len(l.tags) > 0 && l.tags[0].at.Index <= c.Index {
@@ -255,6 +258,7 @@ func (l *Log) deliver(m *raftpb.Message) {
 		l.out = append(l.out, c)
 	}
 	l.outResp = append(l.outResp, m.GetResponses()...)
+	return nil
 }
 
 // write carries out the jobs, here or in the writer goroutine.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Dump prints the changelog in dir as text, oldest entry first, also while a
@@ -114,6 +116,13 @@ func (d *dumper) record(off int64, r *record) {
 	switch {
 	case r.Kind == recordMark:
 		fmt.Fprintf(d.w, "@%d the log goes on behind entry %d of term %d (an image was taken over)\n", off, r.Index, r.Term)
+	case r.Type != 0:
+		var cc raftpb.ConfChangeV2
+		if err := unmarshal(r.Data, &cc); err != nil {
+			fmt.Fprintf(d.w, "@%d entry %d term %d: change of the membership: %v\n", off, r.Index, r.Term, err)
+			return
+		}
+		fmt.Fprintf(d.w, "@%d entry %d term %d: change of the membership: %v %s\n", off, r.Index, r.Term, cc.GetChanges(), cc.GetContext())
 	case len(r.Data) == 0:
 		fmt.Fprintf(d.w, "@%d entry %d term %d: a leader's first\n", off, r.Index, r.Term)
 	default:

@@ -33,9 +33,16 @@ const (
 
 // Config says where the log is and how it is kept. Dir and ID are required.
 type Config struct {
-	Dir   string   // owned by this log alone; made if missing
-	ID    uint64   // this voter, not 0
-	Peers []uint64 // all voters with ID among them; empty: ID alone
+	Dir   string            // owned by this log alone; made if missing
+	ID    uint64            // this voter, not 0
+	Peers []uint64          // the voters of a new log, with ID among them; empty: ID alone
+	Addrs map[uint64]string // where each of them is reached by the others
+	// Await makes a new log wait for Found instead of being founded by Peers: until
+	// then it neither votes nor takes entries, lest a voter that has lost its log
+	// passes for the one that it was.
+	Await bool
+	// Changed is told, on the driver, when the membership has changed. It must not block.
+	Changed func(Members)
 
 	// Applied and AppliedTerm are the index and term of the last entry that the
 	// image holds; 0 without an image. Entries up to Applied are not delivered again.
@@ -66,6 +73,8 @@ type Config struct {
 	// which goes on while the machine is suspended.
 	Clock func() int64
 
+	survive *Survivor // set by Survive
+
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own
 }
@@ -90,6 +99,8 @@ type Committed struct {
 	// Err is set (and Index 0) when the proposal with Tag is certainly not in the
 	// log and never will be: this master did not lead, or was deposed.
 	Err error
+	// Members is set when the entry changed the membership; there is nothing to apply.
+	Members bool
 	// Image is set when the log was cut and starts behind Index: the state must
 	// be fetched from the leader as an image of that index. Never with one voter.
 	Image bool

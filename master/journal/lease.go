@@ -79,18 +79,32 @@ func (l *Log) Leased() bool {
 	return until == math.MaxInt64 || until != 0 && l.cfg.Clock() < until
 }
 
-// led notes that this voter begins to lead, or no longer does.
+// led notes that this voter begins to lead, or no longer does, or that the
+// membership has changed.
 func (l *lease) led(leads bool) {
 	clear(l.acks)
 	l.spoiled = false
 	switch {
 	case !leads:
 		l.until.Store(0)
-	case l.log.single:
+	case len(l.log.st.voters()) == 1:
 		l.until.Store(math.MaxInt64)
 	default:
 		l.until.Store(0)
 		l.won = l.log.cfg.Clock()
+	}
+}
+
+// again has the lease earned anew, when it is another majority that grants it.
+func (l *lease) again() {
+	clear(l.acks)
+	l.won = 0
+	switch {
+	case l.until.Load() == 0 && l.log.soft.RaftState != raft.StateLeader:
+	case len(l.log.st.voters()) == 1:
+		l.until.Store(math.MaxInt64)
+	default:
+		l.until.Store(0)
 	}
 }
 
@@ -119,6 +133,9 @@ func (l *Log) leaving(m *raftpb.Message) bool {
 
 // heard looks at a message of another voter; false: raft does not get it.
 func (l *Log) heard(m *raftpb.Message) bool {
+	if len(l.identity.List) == 0 {
+		return m.GetFrom() == l.cfg.ID // not founded
+	}
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		// A vote for a successor that the leader itself has named breaks no promise.
@@ -195,6 +212,9 @@ func (l *Log) tick() {
 	if l.soft.Lead != raft.None {
 		l.lease.ledAt, l.lease.campaign = l.ticks, false
 	}
+	if len(l.identity.List) == 0 {
+		return
+	}
 	l.rn.Tick()
 	if l.lease.spoiled && l.ticks >= l.lease.offered+electionTicks {
 		l.resign()
@@ -245,6 +265,7 @@ func (l *Log) progress() {
 		})
 	}
 	slices.SortFunc(peers, func(a, b Peer) int { return int(a.ID) - int(b.ID) })
+	l.promote(peers)
 	l.mu.Lock()
 	l.view.Peers = peers
 	l.mu.Unlock()

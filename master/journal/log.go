@@ -43,10 +43,11 @@ type Log struct {
 	room       sync.Cond  // queue has been emptied, or err is set
 	queue      []proposal
 	queueBytes int
-	inbox      []input // for the driver
-	jobs       []job   // for the writer goroutine
-	err        error   // why the log no longer works
-	view       Status  // First, Last, Applied and Bytes are unused
+	inbox      []input  // for the driver
+	jobs       []job    // for the writer goroutine
+	identity   identity // written by the driver
+	err        error    // why the log no longer works
+	view       Status   // First, Last, Applied and Bytes are unused
 	leads      bool
 	applied    uint64 // last index taken from Committed
 
@@ -58,6 +59,7 @@ type Log struct {
 	// Owned by the driver.
 	rn       *raft.RawNode
 	ticks    uint64            // since Open
+	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
 	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
 	unplaced []proposal        // given to raft, which has not yet said where they are
 	tags     []tagged          // own proposals in the log, ascending, not yet committed

@@ -11,7 +11,6 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/varvefs/varve/engine"
 	"go.etcd.io/raft/v3"
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Raft's clock, in ticks, and its limits in bytes.
@@ -92,7 +91,7 @@ func open(cfg Config, opener func(string, bool) (file, error)) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, lock: lock, single: len(cfg.Peers) == 1,
+		cfg: cfg, lock: lock, single: cfg.Transport == nil,
 		wake:      make(chan struct{}, 1),
 		writeWake: make(chan struct{}, 1),
 		stop:      make(chan struct{}),
@@ -116,18 +115,20 @@ func open(cfg Config, opener func(string, bool) (file, error)) (*Log, error) {
 // start recovers, makes the newest file writable, starts raft and the goroutines.
 func (l *Log) start(opener func(string, bool) (file, error)) error {
 	begun := time.Now()
-	conf := &raftpb.ConfState{Voters: l.cfg.Peers, AutoLeave: new(bool)}
-	r, err := recoverDir(l.cfg.Dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, conf, l.cfg.Log)
+	r, err := recoverDir(l.cfg.Dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, l.cfg.Log)
 	if err != nil {
 		return err
 	}
 	l.st = r.store
 	l.m = newMeters(l.cfg.Metrics, l)
 	l.w = &writer{
-		dir: l.cfg.Dir, node: l.cfg.ID, voters: l.cfg.Peers,
+		dir: l.cfg.Dir, node: l.cfg.ID,
 		lazy: l.cfg.SyncMode == SyncQuorum, fresh: l.cfg.FileSize,
 		store: l.st, m: l.m, log: l.cfg.Log, open: opener,
 		stop: l.stop, buf: engine.Alloc(16 * page),
+	}
+	if err := l.identify(r); err != nil {
+		return err
 	}
 	if err := l.resume(r); err != nil {
 		return err
@@ -210,13 +211,14 @@ func (l *Log) startRaft() (err error) {
 		CheckQuorum: true, PreVote: true,
 		AsyncStorageWrites:        true,
 		DisableProposalForwarding: true, // an entry holds its leader's time
+		StepDownOnRemoval:         true,
 		Logger:                    &raftLogger{l.cfg.Log},
 	})
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	l.rn = rn
-	if l.single {
+	if v := l.st.voters(); len(v) == 1 && v[0] == l.cfg.ID {
 		if err := rn.Campaign(); err != nil {
 			return fmt.Errorf("journal: campaign: %w", err)
 		}

@@ -56,11 +56,17 @@ type voter struct {
 
 func (w *wires) start(t *testing.T, id uint64, dir string) *voter {
 	t.Helper()
+	return w.startWith(t, id, dir, func(*Config) {})
+}
+
+func (w *wires) startWith(t *testing.T, id uint64, dir string, change func(*Config)) *voter {
+	t.Helper()
 	cfg := config(dir)
 	cfg.ID, cfg.Peers = id, []uint64{1, 2, 3}
 	cfg.Transport = &port{w: w, from: id}
 	cfg.Tick = 5 * time.Millisecond
 	cfg.BackLogs = -1
+	change(&cfg)
 	l := mustOpen(t, cfg)
 	w.mu.Lock()
 	w.logs[id] = l

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-
-	"go.etcd.io/raft/v3/raftpb"
 )
 
 // recovery rebuilds the store from the files at Open.
@@ -34,9 +32,9 @@ type tail struct {
 }
 
 // recoverDir reads all files that matter and cuts a torn tail.
-func recoverDir(dir string, applied position, conf *raftpb.ConfState, log *slog.Logger) (*recovery, error) {
+func recoverDir(dir string, applied position, log *slog.Logger) (*recovery, error) {
 	r := &recovery{dir: dir, applied: applied, log: log}
-	r.store = &store{dir: dir, keep: recentBytes, conf: conf, base: applied, last: applied.Index}
+	r.store = &store{dir: dir, keep: recentBytes, base: applied, last: applied.Index}
 	numbers, err := listFiles(dir)
 	if err != nil {
 		return nil, err

@@ -419,6 +419,13 @@ func (s *store) readError() error {
 	return s.failed
 }
 
+// setConf replaces the membership.
+func (s *store) setConf(c *raftpb.ConfState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conf = c
+}
+
 // confState is the membership that raft works with.
 func (s *store) confState() *raftpb.ConfState {
 	s.mu.RLock()

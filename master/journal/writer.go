@@ -21,15 +21,14 @@ var errStopped = errors.New("the log is closed")
 // writer appends frames to the newest file. append, mark, witness and finish
 // are called from one goroutine at a time; sync may run beside them.
 type writer struct {
-	dir    string
-	node   uint64
-	voters []uint64
-	lazy   bool  // quorum mode
-	fresh  int64 // bytes of a new file
-	store  *store
-	m      *meters
-	log    *slog.Logger
-	open   func(path string, direct bool) (file, error) // openFile, but for tests
+	dir   string
+	node  uint64
+	lazy  bool  // quorum mode
+	fresh int64 // bytes of a new file
+	store *store
+	m     *meters
+	log   *slog.Logger
+	open  func(path string, direct bool) (file, error) // openFile, but for tests
 
 	spares <-chan uint64   // numbers of files made ready by prepare
 	stop   <-chan struct{} // ends a wait for spares
@@ -240,7 +239,7 @@ func (w *writer) begin(number uint64, prev header) error {
 		return err
 	}
 	h := prev
-	h.Version, h.Number, h.Size, h.Node, h.Voters, h.Hard = formatVersion, number, uint64(w.fresh), w.node, w.voters, w.hard
+	h.Version, h.Number, h.Size, h.Node, h.Voters, h.Hard = formatVersion, number, uint64(w.fresh), w.node, w.store.voters(), w.hard
 	h.Nonce = binary.LittleEndian.Uint64(nonce[:])
 	h.Created = time.Now().UnixNano()
 	_, h.Before = w.store.bounds()

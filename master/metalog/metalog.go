@@ -121,13 +121,14 @@ func (m *Metalogger) open() error {
 	}
 	slices.Sort(jc.Peers)
 	m.net, err = voters.Start(voters.Config{
-		ID: cfg.ID, Listen: cfg.RaftAddr, Peers: cfg.Peers, Key: cfg.Key, Version: cfg.Version,
+		ID: cfg.ID, Own: cfg.Peers[cfg.ID], Listen: cfg.RaftAddr, Peers: cfg.Peers, Key: cfg.Key, Version: cfg.Version,
 		Self: m.beat, Images: m, Log: cfg.Log, Metrics: cfg.Metrics,
 	})
 	if err != nil {
 		return err
 	}
 	jc.Transport = m.net
+	jc.Addrs, jc.Await, jc.Changed = cfg.Peers, true, m.net.Follow
 	jc.Fetch = (&voters.Fetcher{
 		Net: m.net, Dir: cfg.Dir,
 		Adopt: func(dir, path string) (uint64, uint64, error) {
@@ -276,9 +277,6 @@ func (m *Metalogger) Open(index uint64) (*os.File, error) {
 	}
 	return nil, fs.ErrNotExist
 }
-
-// Members implements voters.Images.
-func (m *Metalogger) Members() []byte { return nil }
 
 // beat is what other voters hear of this one.
 func (m *Metalogger) beat() wire.VoterBeat {

@@ -22,8 +22,6 @@ type Images interface {
 	Newest() (Image, error)
 	// Open opens the file of the image of entry index.
 	Open(index uint64) (*os.File, error)
-	// Members is the membership of the cluster now.
-	Members() []byte
 }
 
 // Image is one image file.
@@ -77,7 +75,7 @@ func (n *Net) offer(r *link.Request, ask wire.ImageAsk) {
 		r.Fail(status.Errorf(status.NotFound, "the newest image holds entry %d, %d is wanted", im.Index, ask.Index))
 		return
 	}
-	r.Reply(&wire.ImageOffer{Index: im.Index, Term: im.Term, Size: uint64(im.Size), Members: n.cfg.Images.Members()}, nil, nil)
+	r.Reply(&wire.ImageOffer{Index: im.Index, Term: im.Term, Size: uint64(im.Size)}, nil, nil)
 }
 
 func (n *Net) give(r *link.Request, read wire.ImageRead) {

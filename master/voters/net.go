@@ -25,6 +25,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/varvefs/varve/link"
+	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 	"go.etcd.io/raft/v3/raftpb"
@@ -40,14 +41,10 @@ const (
 	idle       = 2 * time.Second // after which a silent connection is dead
 )
 
-// Log is what messages of other voters are given to: a journal.Log.
-type Log interface {
-	Step(m *raftpb.Message) error
-}
-
 // Config says who this voter is and where the others are.
 type Config struct {
 	ID     uint64
+	Own    string            // host:port at which the others reach this one
 	Listen string            // host:port for other voters
 	Peers  map[uint64]string // host:port of the others
 	Key    []byte            // of the cluster
@@ -78,10 +75,12 @@ type Net struct {
 	dropped,
 	sent *metrics.Counter
 
-	mu    sync.Mutex
-	log   Log // nil until Attach
-	peers map[uint64]*peer
-	beats map[uint64]Beat
+	mu     sync.Mutex
+	log    *journal.Log // nil until Attach
+	peers  map[uint64]*peer
+	beats  map[uint64]Beat
+	said   map[uint64]string // what was logged of a voter
+	guests map[uint64]int    // invited voters
 }
 
 // peer is the way to one other voter.
@@ -103,7 +102,7 @@ func Start(cfg Config) (*Net, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = metrics.NewSet()
 	}
-	n := &Net{cfg: cfg, peers: map[uint64]*peer{}, beats: map[uint64]Beat{}}
+	n := &Net{cfg: cfg, peers: map[uint64]*peer{}, beats: map[uint64]Beat{}, said: map[uint64]string{}, guests: map[uint64]int{}}
 	n.dropped = cfg.Metrics.GetOrCreateCounter("varve_voters_dropped_messages_total")
 	n.sent = cfg.Metrics.GetOrCreateCounter("varve_voters_sent_messages_total")
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -131,10 +130,13 @@ func (n *Net) linkConfig() link.Config {
 func (n *Net) Addr() net.Addr { return n.srv.Addr() }
 
 // Attach gives the messages of others to log from now on; before, they are lost.
-func (n *Net) Attach(log Log) {
+func (n *Net) Attach(log *journal.Log) {
 	n.mu.Lock()
 	n.log = log
 	n.mu.Unlock()
+	n.Follow(log.Members())
+	n.found()
+	n.Tell()
 }
 
 // Add begins to connect to a voter, or goes on at a new address.
@@ -262,7 +264,7 @@ func (n *Net) Beats() []Beat {
 
 // Tell sends a beat to all now, for news that should not wait for the next.
 func (n *Net) Tell() {
-	b := n.cfg.Self()
+	b := n.self()
 	n.mu.Lock()
 	peers := make([]*peer, 0, len(n.peers))
 	for _, p := range n.peers {
@@ -324,7 +326,7 @@ func (p *peer) run(ctx context.Context) {
 		}
 		wait, said = retryFirst, ""
 		n.cfg.Log.Info("voters: connected", "voter", p.id, "addr", p.address())
-		b := n.cfg.Self()
+		b := n.self()
 		conn.Notify(&b)
 		p.set(conn)
 		select {
@@ -356,6 +358,7 @@ func (n *Net) serve(c *link.Conn, r *link.Request) {
 			n.hostile(c, err)
 			return
 		}
+		c.SetValue(&b)
 		n.noteBeat(b)
 	case wire.KindImageAsk, wire.KindImageRead:
 		n.serveImage(r)
@@ -371,6 +374,7 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 		n.beats[b.ID] = Beat{VoterBeat: b, At: time.Now()}
 	}
 	n.mu.Unlock()
+	n.found()
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)
 	}
@@ -387,10 +391,9 @@ func (n *Net) serveRaft(c *link.Conn, r *link.Request) {
 		n.hostile(c, err)
 		return
 	}
-	n.mu.Lock()
-	log, known := n.log, n.peers[in.From] != nil
-	n.mu.Unlock()
-	if log == nil || !known {
+	beat, _ := c.Value().(*wire.VoterBeat)
+	log := n.attached()
+	if log == nil || beat == nil || beat.ID != in.From || !n.admits(log, beat) {
 		return
 	}
 	for _, b := range in.Messages {

@@ -1,0 +1,157 @@
+package voters
+
+import (
+	"slices"
+
+	"github.com/varvefs/varve/master/journal"
+	"github.com/varvefs/varve/wire"
+)
+
+// Who is a voter. Every log has a random number of its own, its Founder, which
+// the membership names. A directory that was emptied gets a new one: whoever
+// starts on it is not the voter that it was, because it has forgotten what that
+// one promised and held, and the others do not listen to it until an operator
+// has removed the old one and added it anew.
+//
+// A new cluster is founded when all of its voters have heard of each other with
+// empty logs. Whoever has been counted in by the others while it was still
+// waiting takes their word.
+
+func (n *Net) attached() *journal.Log {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.log
+}
+
+// self is what the others are told.
+func (n *Net) self() wire.VoterBeat {
+	b := n.cfg.Self()
+	if log := n.attached(); log != nil {
+		m := log.Members()
+		b.Founder, b.Members = log.Self(), m.Encode()
+	}
+	return b
+}
+
+// admits tells whether messages of the voter that beats are raft's business.
+func (n *Net) admits(log *journal.Log, b *wire.VoterBeat) bool {
+	mine := log.Members()
+	if len(mine.List) == 0 || b.Founder == 0 {
+		return false
+	}
+	if k, ok := mine.Find(b.ID); ok {
+		if k.Founder == 0 || k.Founder == b.Founder {
+			return true
+		}
+		n.once(b.ID, "voters: a voter has lost its log; remove it with 'varve master remove' and add it under another number", "voter", b.ID, "name", b.Name, "addr", b.Raft)
+		return false
+	}
+	// A newer membership, which this voter has not been told yet, may have it.
+	theirs, err := journal.DecodeMembers(b.Members)
+	return err == nil && theirs.Index > mine.Index && theirs.Has(n.cfg.ID, log.Self()) && theirs.Has(b.ID, b.Founder)
+}
+
+// once logs what is wrong with a voter, until something else is.
+func (n *Net) once(id uint64, text string, args ...any) {
+	n.mu.Lock()
+	said := n.said[id] == text
+	n.said[id] = text
+	n.mu.Unlock()
+	if !said {
+		n.cfg.Log.Error(text, args...)
+	}
+}
+
+// found founds the log of a new voter as soon as it is known what it is part of.
+func (n *Net) found() {
+	log := n.attached()
+	if log == nil {
+		return
+	}
+	if m := log.Members(); len(m.List) > 0 {
+		return
+	}
+	founders := journal.Members{List: []journal.Member{{ID: n.cfg.ID, Addr: n.cfg.Own, Founder: log.Self()}}}
+	complete := true
+	n.mu.Lock()
+	beats := make(map[uint64]Beat, len(n.beats))
+	for id, b := range n.beats {
+		beats[id] = b
+	}
+	n.mu.Unlock()
+	for id, addr := range n.cfg.Peers {
+		if id == n.cfg.ID {
+			continue
+		}
+		b, heard := beats[id]
+		theirs, err := journal.DecodeMembers(b.Members)
+		switch {
+		case !heard || b.Founder == 0 || err != nil:
+			complete = false
+		case theirs.Has(n.cfg.ID, log.Self()) && named(theirs, n.cfg.ID):
+			log.Found(theirs)
+			n.Tell()
+			return
+		case len(theirs.List) > 0:
+			complete = false
+			n.once(id, "voters: the others have a cluster already, in which this empty directory has no part; add it with 'varve master add'",
+				"voter", n.cfg.ID, "their voter", id, "their members", len(theirs.List))
+		default:
+			founders.List = append(founders.List, journal.Member{ID: id, Addr: addr, Founder: b.Founder})
+		}
+	}
+	if complete {
+		slices.SortFunc(founders.List, func(a, b journal.Member) int { return int(a.ID) - int(b.ID) })
+		log.Found(founders)
+		n.Tell()
+	}
+}
+
+// named tells whether a membership knows the log of voter id: the word of one
+// that does not would make any empty directory the voter.
+func named(m journal.Members, id uint64) bool {
+	k, _ := m.Find(id)
+	return k.Founder != 0
+}
+
+// Follow connects to the members, at the addresses that the membership names
+// where the configuration has none, and leaves those that were removed. It is
+// journal.Config's Changed.
+func (n *Net) Follow(m journal.Members) {
+	for _, k := range m.List {
+		if n.cfg.Peers[k.ID] == "" {
+			n.Add(k.ID, k.Addr)
+		}
+	}
+	if len(m.List) == 0 || m.Index == 0 {
+		return
+	}
+	n.mu.Lock()
+	var gone []uint64
+	for id := range n.peers {
+		if _, ok := m.Find(id); !ok && n.cfg.Peers[id] == "" && n.guests[id] == 0 {
+			gone = append(gone, id)
+		}
+	}
+	n.mu.Unlock()
+	for _, id := range gone {
+		n.Remove(id)
+	}
+}
+
+// Invite connects to a voter that is to become a member, so that it can be heard.
+func (n *Net) Invite(id uint64, addr string) {
+	n.mu.Lock()
+	n.guests[id]++
+	n.mu.Unlock()
+	n.Add(id, addr)
+}
+
+// Dismiss ends what Invite began.
+func (n *Net) Dismiss(id uint64) {
+	n.mu.Lock()
+	if n.guests[id]--; n.guests[id] == 0 {
+		delete(n.guests, id)
+	}
+	n.mu.Unlock()
+}
