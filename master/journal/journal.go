@@ -74,6 +74,7 @@ type Config struct {
 	Clock func() int64
 
 	survive *Survivor // set by Survive
+	manual  bool      // no goroutine drives the log: a simulation does
 
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own

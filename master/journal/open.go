@@ -139,6 +139,9 @@ func (l *Log) start(opener func(string, bool) (file, error)) error {
 	first, last := l.st.bounds()
 	l.cfg.Log.Info("journal: open", "dir", l.cfg.Dir, "first", first, "last", last.Index, "applied", l.cfg.Applied,
 		"files", len(r.store.files), "mode", l.cfg.SyncMode, "took", time.Since(begun).Round(time.Millisecond))
+	if l.cfg.manual {
+		return nil
+	}
 	if !l.single {
 		l.background.Go(l.writeLoop)
 	}
