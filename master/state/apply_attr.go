@@ -37,6 +37,7 @@ func (o *SetAttr) apply(s *State, e *Entry, r *Result) {
 		return
 	}
 	r.Ino = o.Ino
+	now := e.moment(o.Time)
 	n := s.inodes.mut(slot)
 	if o.Valid&(SetUid|SetGid) != 0 {
 		if o.Valid&SetUid != 0 {
@@ -65,9 +66,9 @@ func (o *SetAttr) apply(s *State, e *Entry, r *Result) {
 			s.clip(slot, o.Size)
 		}
 		s.reweigh(slot, old)
-		n.mtime = e.Time
+		n.mtime = now
 	}
-	o.times(n, e.Time)
+	o.times(n, now)
 	if o.Valid&SetGoal != 0 {
 		s.setGoal(slot, o.Goal, r)
 	}

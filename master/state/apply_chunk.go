@@ -185,6 +185,7 @@ func (f *CommitFile) apply(s *State, e *Entry, r *Result) status.Code {
 	if f.Kill {
 		s.kill(slot)
 	}
+	f.set(s, slot)
 	if f.Size == n.size && f.Mtime == n.mtime {
 		s.reweigh(slot, old)
 		s.noteWeight(slot, old)
@@ -198,10 +199,36 @@ func (f *CommitFile) apply(s *State, e *Entry, r *Result) status.Code {
 	// A write sets both times to its moment, by the writer's clock: a mount that
 	// has shown a ctime before it could commit must find the same one behind it.
 	n.mtime = f.Mtime
-	n.ctime = max(n.ctime, f.Mtime)
+	if f.Ctime == 0 {
+		n.ctime = max(n.ctime, f.Mtime)
+	}
 	n.touch()
 	s.reweigh(slot, old)
 	return status.OK
+}
+
+// set carries out what the mount has changed of the attributes. They are final:
+// what a change of owner takes from the mode the mount has taken.
+func (f *CommitFile) set(s *State, slot uint32) {
+	n := s.inodes.mut(slot)
+	if f.Sets&(SetMode|SetUid|SetGid|SetAtime) == 0 && f.Ctime <= n.ctime {
+		return
+	}
+	if f.Sets&SetUid != 0 {
+		n.uid = f.Uid
+	}
+	if f.Sets&SetGid != 0 {
+		n.gid = f.Gid
+	}
+	if f.Sets&SetMode != 0 {
+		n.setPerm(f.Mode)
+		s.chmodACL(slot)
+	}
+	if f.Sets&SetAtime != 0 {
+		n.atime = f.Atime
+	}
+	n.ctime = max(n.ctime, f.Ctime)
+	n.touch()
 }
 
 // trimmed notes that chunks leased by session have zeros where they did not count.

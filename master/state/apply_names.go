@@ -48,6 +48,8 @@ func (o *Make) form(s *State, e *Entry) status.Code {
 		return status.Invalid
 	case o.Lease && s.session(e.Session) == nil:
 		return status.Stale
+	case o.Ino != 0 && !s.reserved(o.Ino, e.Session):
+		return status.Stale
 	}
 	return status.OK
 }
@@ -60,7 +62,8 @@ func (o *Make) apply(s *State, e *Entry, r *Result) {
 	}
 	up := *s.inodes.at(dir)
 	perm, acl := s.firstMode(dir, &up, o)
-	slot := s.newInode(o.What, perm, e.Time)
+	now := e.moment(o.Time)
+	slot := s.newInode(s.newSlot(o.Ino, e.Session), o.What, perm, now)
 	n := s.inodes.mut(slot)
 	n.uid, n.gid, n.nlink = o.Uid, o.Gid, 1
 	n.goal, n.trash = up.goal, up.trash
@@ -92,7 +95,7 @@ func (o *Make) apply(s *State, e *Entry, r *Result) {
 		return
 	}
 	s.addName(dir, slot, o.Name)
-	if p := s.modified(dir, e.Time); o.What == inode.Dir {
+	if p := s.modified(dir, now); o.What == inode.Dir {
 		p.nlink++
 	}
 }
@@ -142,8 +145,9 @@ func (o *Remove) apply(s *State, e *Entry, r *Result) {
 		return
 	}
 	r.Ino = n.number(child)
-	s.loseName(edge, o.Hold, e.Time, r)
-	s.modified(dir, e.Time)
+	now := e.moment(o.Time)
+	s.loseName(edge, o.Hold, now, r)
+	s.modified(dir, now)
 }
 
 // loseName takes a name away, and the inode if it was the last one and nobody

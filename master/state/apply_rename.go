@@ -71,6 +71,7 @@ func (o *Rename) apply(s *State, e *Entry, r *Result) {
 		r.Code = code
 		return
 	}
+	now := e.moment(o.Time)
 	r.Ino = s.inodes.at(p.moved).number(p.moved)
 	if p.gone != 0 {
 		r.Gone = s.inodes.at(p.gone).number(p.gone)
@@ -84,19 +85,19 @@ func (o *Rename) apply(s *State, e *Entry, r *Result) {
 		s.swapNames(p.from, p.to)
 		s.shiftLinks(p.fromDir, p.toDir, p.movedIsDir)
 		s.shiftLinks(p.toDir, p.fromDir, p.goneIsDir)
-		s.changed(p.gone, e.Time)
+		s.changed(p.gone, now)
 		r.Last = s.attr(p.gone)
 	} else {
 		if p.to != 0 {
-			s.loseName(p.to, o.Hold, e.Time, r)
+			s.loseName(p.to, o.Hold, now, r)
 		}
 		s.moveName(p.from, p.toDir, o.NewName)
 		s.shiftLinks(p.fromDir, p.toDir, p.movedIsDir)
 	}
-	s.changed(p.moved, e.Time)
-	s.modified(p.fromDir, e.Time)
+	s.changed(p.moved, now)
+	s.modified(p.fromDir, now)
 	if p.toDir != p.fromDir {
-		s.modified(p.toDir, e.Time)
+		s.modified(p.toDir, now)
 	}
 }
 

@@ -24,6 +24,7 @@ func (o *SessionClose) apply(s *State, _ *Entry, r *Result) {
 		r.Code = status.Stale
 		return
 	}
+	s.unreserve(s.sessions[i])
 	s.sessions = slices.Delete(s.sessions, i, i+1)
 	for _, slot := range s.orphanSlots() {
 		s.unhold(slot, o.ID, r)

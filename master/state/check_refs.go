@@ -126,6 +126,33 @@ func (c *refs) small() {
 	for slot := range s.orphans {
 		c.in(slot, s.inodes.n, true, "orphan", slot)
 	}
+	c.numbers()
+}
+
+// numbers checks those reserved for sessions: each belongs to one slot that is
+// neither in use nor free.
+func (c *refs) numbers() {
+	s := c.s
+	seen := map[uint32]bool{}
+	for _, ses := range s.sessions {
+		for _, ino := range ses.numbers {
+			slot := uint32(ino)
+			c.in(slot, s.inodes.n, true, "reserved number of session", uint32(ses.info.ID))
+			if c.err != nil {
+				return
+			}
+			if n := s.inodes.at(slot); seen[slot] || n.mode != 0 || n.number(slot) != ino {
+				c.fail("inode number %s is reserved for session %d and not free", ino, ses.info.ID)
+				return
+			}
+			seen[slot] = true
+		}
+	}
+	for i := uint32(0); i < s.inodes.free.n && c.err == nil && len(seen) > 0; i++ {
+		if slot := s.inodes.free.pages.read(i >> pageShift)[i&pageMask]; seen[slot] {
+			c.fail("inode slot %d is free and reserved", slot)
+		}
+	}
 }
 
 // indexes checks buckets and free lists.

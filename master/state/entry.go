@@ -52,6 +52,7 @@ const (
 	OpServerSeen
 	OpServerForget
 	OpSetCluster
+	OpReserve
 )
 
 // newOp gives an empty op to decode into, or nil when the code is unknown.
@@ -95,6 +96,8 @@ func newOp(code OpCode) Op {
 		return &ServerForget{}
 	case OpSetCluster:
 		return &SetCluster{}
+	case OpReserve:
+		return &Reserve{}
 	}
 	return nil
 }
@@ -117,6 +120,16 @@ func (e *Entry) Fields(c *codec.Codec) {
 		}
 	}
 	e.Op.Fields(c)
+}
+
+// moment is when an op happened: by the mount's clock when it says so (a mount
+// that has shown times before they were logged must find the same ones later),
+// otherwise by the leader's.
+func (e *Entry) moment(own int64) int64 {
+	if own != 0 {
+		return own
+	}
+	return e.Time
 }
 
 // AppendEntry encodes e behind dst. Encoded entries can be concatenated: a batch

@@ -11,17 +11,17 @@ import (
 func someOps() []Op {
 	return []Op{
 		&Nop{},
-		&Make{1, "name", inode.Symlink, 0o644, 0o22, 1, 2, 3, "target", true, true},
-		&Remove{1, "name", true, []uint64{1, 2}},
-		&Rename{1, "a", 2, "b", 3, []uint64{4}},
+		&Make{1, "name", inode.Symlink, 0o644, 0o22, 1, 2, 3, "target", true, true, 7, 8},
+		&Remove{1, "name", true, []uint64{1, 2}, 3},
+		&Rename{1, "a", 2, "b", 3, []uint64{4}, 5},
 		&Link{1, 2, "c"},
-		&SetAttr{1, 2, 3, 4, 5, 6, -7, -8, 9, 10},
+		&SetAttr{1, 2, 3, 4, 5, 6, -7, -8, 9, 10, 11},
 		&SetMany{[]inode.Ino{1, 2}, SetGoal, 3, 4},
 		&SetXattr{1, "user.x", []byte("value"), 1, true},
 		&RemoveXattr{1, "user.x"},
 		&Lease{1, 2, 3},
 		&LeaseFail{1, 2, 3, 4},
-		&Commit{[]CommitFile{{1, 2, 3, []uint32{4}, []LeaseEnd{{5, 6, 7, true}}, true}, {Ino: 9}}},
+		&Commit{[]CommitFile{{1, 2, 3, []uint32{4}, []LeaseEnd{{5, 6, 7, true}}, true, SetMode, 8, 9, 10, 11, 12}, {Ino: 9}}},
 		&LeaseDrop{1, 2},
 		&SessionOpen{"host", "/mnt", "/", true},
 		&SessionClose{1},
@@ -29,6 +29,7 @@ func someOps() []Op {
 		&ServerSeen{1, "addr", "labels"},
 		&ServerForget{1},
 		&SetCluster{"id"},
+		&Reserve{3},
 	}
 }
 
@@ -58,8 +59,8 @@ func TestEntryCodec(t *testing.T) {
 			}
 		}
 	}
-	if int(OpSetCluster) != len(seen) {
-		t.Fatalf("%d of %d codes were tried", len(seen), OpSetCluster)
+	if int(OpReserve) != len(seen) {
+		t.Fatalf("%d of %d codes were tried", len(seen), OpReserve)
 	}
 	list, err := DecodeBatch(batch)
 	if err != nil || len(list) != len(seen) {

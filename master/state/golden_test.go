@@ -233,6 +233,9 @@ func (g *golden) apply(e Entry, line string) string {
 	if r.Last.Ino != 0 {
 		fmt.Fprintf(&b, " last=%d nlink=%d", r.Last.Ino, r.Last.Nlink)
 	}
+	if len(r.Inos) > 0 {
+		fmt.Fprintf(&b, " inos=%v", r.Inos)
+	}
 	for _, code := range r.Codes {
 		fmt.Fprintf(&b, " code=%s", code.String())
 	}
@@ -315,6 +318,8 @@ func (g *golden) op(line string) Op {
 		return &ServerSeen{ID: chunk.Server(a.num("id")), Addr: a.keys["addr"], Labels: a.keys["labels"]}
 	case "forget":
 		return &ServerForget{ID: chunk.Server(a.num("id"))}
+	case "reserve":
+		return &Reserve{Count: uint32(a.num("count"))}
 	case "cluster":
 		return &SetCluster{ID: a.keys["id"]}
 	}
@@ -333,6 +338,7 @@ func (g *golden) nameOp(name string, a *args) Op {
 		o := &Make{
 			Parent: dir, Name: base, What: inode.File, Mode: 0o644, Umask: uint32(a.num("umask")), Uid: uint32(a.num("uid")),
 			Gid: uint32(a.num("gid")), Rdev: uint32(a.num("rdev")), Target: a.keys["target"], Hold: a.has("hold"), Lease: a.has("lease"),
+			Ino: inode.Ino(a.num("ino")), Time: int64(a.num("at")) * 1e9,
 		}
 		for k := inode.File; k <= inode.BlockDev; k++ {
 			if a.has(k.String()) {
@@ -348,9 +354,9 @@ func (g *golden) nameOp(name string, a *args) Op {
 		return o
 	case "rename":
 		to, target := g.split(a.plain[1])
-		return &Rename{Parent: dir, Name: base, NewParent: to, NewName: target, Flags: uint32(a.num("flags")), Hold: a.nums("hold")}
+		return &Rename{Parent: dir, Name: base, NewParent: to, NewName: target, Flags: uint32(a.num("flags")), Hold: a.nums("hold"), Time: int64(a.num("at")) * 1e9}
 	}
-	return &Remove{Parent: dir, Name: base, Dir: name == "rmdir", Hold: a.nums("hold")}
+	return &Remove{Parent: dir, Name: base, Dir: name == "rmdir", Hold: a.nums("hold"), Time: int64(a.num("at")) * 1e9}
 }
 
 func (g *golden) attrOp(name string, a *args) Op {
@@ -375,6 +381,7 @@ func (g *golden) attrOp(name string, a *args) Op {
 	return &SetAttr{
 		Ino: ino, Valid: valid, Mode: uint32(a.num("mode")), Uid: uint32(a.num("uid")), Gid: uint32(a.num("gid")), Size: a.num("size"),
 		Atime: int64(a.num("atime")) * 1e9, Mtime: int64(a.num("mtime")) * 1e9, Goal: uint8(a.num("goal")), Trash: uint32(a.num("trash")),
+		Time: int64(a.num("at")) * 1e9,
 	}
 }
 
@@ -408,6 +415,8 @@ func (g *golden) chunkOp(name string, a *args) Op {
 		return &LeaseFail{Ino: ino, Index: uint32(a.num("index")), Chunk: chunk.ID(a.num("chunk")), Version: chunk.Version(a.num("version"))}
 	}
 	f := CommitFile{Ino: ino, Size: a.num("size"), Mtime: int64(a.num("mtime")) * 1e9, Kill: a.has("kill")}
+	f.Sets, f.Mode, f.Uid, f.Gid = a.valid()&(SetMode|SetUid|SetGid|SetAtime), uint32(a.num("mode")), uint32(a.num("uid")), uint32(a.num("gid"))
+	f.Atime, f.Ctime = int64(a.num("atime"))*1e9, int64(a.num("ctime"))*1e9
 	for _, i := range a.nums("trimmed") {
 		f.Trimmed = append(f.Trimmed, uint32(i))
 	}

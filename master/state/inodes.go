@@ -24,9 +24,8 @@ func (s *State) dirOf(ino inode.Ino) (slot uint32, isDir bool) {
 	return slot, slot != 0 && s.inodes.at(slot).kind() == inode.Dir
 }
 
-// newInode makes an inode without names.
-func (s *State) newInode(kind inode.Kind, perm uint32, now int64) uint32 {
-	slot := s.inodes.alloc()
+// newInode makes an inode without names in a slot that newSlot gave.
+func (s *State) newInode(slot uint32, kind inode.Kind, perm uint32, now int64) uint32 {
 	n := s.inodes.mut(slot)
 	*n = inodeRec{
 		uses: n.uses, mode: uint16(kind)<<kindShift | uint16(perm&0o7777),

@@ -50,6 +50,7 @@ type SetAttr struct {
 	Mtime int64
 	Goal  uint8
 	Trash uint32 // seconds
+	Time  int64  // when the mount did it, ns since 1970; 0: the entry's
 }
 
 // Code is OpSetAttr.
@@ -67,10 +68,11 @@ func (o *SetAttr) Fields(c *codec.Codec) {
 	c.I64(&o.Mtime)
 	c.U8(&o.Goal)
 	c.U32(&o.Trash)
+	c.I64(&o.Time)
 }
 
 func (o *SetAttr) String() string {
-	return fmt.Sprintf("ATTR(%d,0x%x,%04o,%d,%d,%d,%d,%d,%d,%d)", o.Ino, o.Valid, o.Mode, o.Uid, o.Gid, o.Size, o.Atime, o.Mtime, o.Goal, o.Trash)
+	return fmt.Sprintf("ATTR(%d,0x%x,%04o,%d,%d,%d,%d,%d,%d,%d%s)", o.Ino, o.Valid, o.Mode, o.Uid, o.Gid, o.Size, o.Atime, o.Mtime, o.Goal, o.Trash, own(0, o.Time))
 }
 
 // SetMany sets goal or trash time of many inodes: a step of a recursive change.

@@ -68,6 +68,14 @@ type CommitFile struct {
 	Trimmed []uint32 // indexes
 	Ended   []LeaseEnd
 	Kill    bool // as SetKill
+
+	// Of attributes that the mount has changed under W: Sets says which count.
+	Sets  uint32 // SetMode, SetUid, SetGid, SetAtime
+	Mode  uint32 // 07777
+	Uid   uint32
+	Gid   uint32
+	Atime int64
+	Ctime int64 // never goes back; 0: Mtime
 }
 
 // LeaseEnd gives a lease back. Not Written: no byte was sent under it, and the
@@ -85,7 +93,7 @@ func (*Commit) Code() OpCode { return OpCommit }
 
 // Fields encodes and decodes.
 func (o *Commit) Fields(c *codec.Codec) {
-	codec.List(c, &o.Files, maxItems, 33, func(c *codec.Codec, f *CommitFile) { f.Fields(c) })
+	codec.List(c, &o.Files, maxItems, 65, func(c *codec.Codec, f *CommitFile) { f.Fields(c) })
 }
 
 // Fields encodes and decodes.
@@ -101,6 +109,12 @@ func (f *CommitFile) Fields(c *codec.Codec) {
 		c.Bool(&e.Written)
 	})
 	c.Bool(&f.Kill)
+	c.U32(&f.Sets)
+	c.U32(&f.Mode)
+	c.U32(&f.Uid)
+	c.U32(&f.Gid)
+	c.I64(&f.Atime)
+	c.I64(&f.Ctime)
 }
 
 func (o *Commit) String() string {
@@ -112,6 +126,9 @@ func (o *Commit) String() string {
 			b.WriteByte(';')
 		}
 		fmt.Fprintf(&b, "%d,%d,%d,%s,%s", f.Ino, f.Size, f.Mtime, list(f.Trimmed), flags("k", f.Kill))
+		if f.Sets != 0 || f.Ctime != 0 {
+			fmt.Fprintf(&b, ",0x%x:%04o:%d:%d:%d:%d", f.Sets, f.Mode, f.Uid, f.Gid, f.Atime, f.Ctime)
+		}
 		for _, e := range f.Ended {
 			fmt.Fprintf(&b, ",%d:%s:%d%s", e.Index, e.Chunk, e.Version, flags("w", e.Written))
 		}

@@ -26,8 +26,9 @@ const (
 // Make creates an inode of any kind under Name. An empty Name makes a file
 // without a name (O_TMPFILE), which Hold must keep alive. The inode inherits goal
 // and trash time, a set-group-ID parent's group, and the default ACL, which
-// replaces Umask. Lease makes the file's first chunk, leased to the session.
-// Result: Ino, Chunks.
+// replaces Umask. Lease makes the file's first chunk, leased to the session. Ino
+// is one of the numbers that Reserve gave the session, 0: any. Time is when the
+// mount made it, 0: the entry's. Result: Ino, Chunks.
 type Make struct {
 	Parent inode.Ino
 	Name   string
@@ -40,6 +41,8 @@ type Make struct {
 	Target string
 	Hold   bool // Entry.Session has it open
 	Lease  bool
+	Ino    inode.Ino
+	Time   int64 // ns since 1970
 }
 
 // Code is OpMake.
@@ -58,11 +61,13 @@ func (o *Make) Fields(c *codec.Codec) {
 	c.Str(&o.Target, maxText)
 	c.Bool(&o.Hold)
 	c.Bool(&o.Lease)
+	codec.Uint(c, &o.Ino)
+	c.I64(&o.Time)
 }
 
 func (o *Make) String() string {
-	return fmt.Sprintf("CREATE(%d,%s,%s,%04o,%04o,%d,%d,%d,%s,%s)", o.Parent, escape(o.Name), o.What,
-		o.Mode, o.Umask, o.Uid, o.Gid, o.Rdev, escape(o.Target), flags("hl", o.Hold, o.Lease))
+	return fmt.Sprintf("CREATE(%d,%s,%s,%04o,%04o,%d,%d,%d,%s,%s%s)", o.Parent, escape(o.Name), o.What,
+		o.Mode, o.Umask, o.Uid, o.Gid, o.Rdev, escape(o.Target), flags("hl", o.Hold, o.Lease), own(o.Ino, o.Time))
 }
 
 // Remove is unlink(2), or rmdir(2) when Dir is set. When the last name goes the
@@ -73,6 +78,7 @@ type Remove struct {
 	Name   string
 	Dir    bool
 	Hold   []uint64 // sessions that have the inode open
+	Time   int64    // as in Make
 }
 
 // Code is OpRemove.
@@ -84,6 +90,7 @@ func (o *Remove) Fields(c *codec.Codec) {
 	c.Str(&o.Name, maxName)
 	c.Bool(&o.Dir)
 	holdFields(c, &o.Hold)
+	c.I64(&o.Time)
 }
 
 func (o *Remove) String() string {
@@ -91,7 +98,7 @@ func (o *Remove) String() string {
 	if o.Dir {
 		name = "RMDIR"
 	}
-	return fmt.Sprintf("%s(%d,%s,%s)", name, o.Parent, escape(o.Name), list(o.Hold))
+	return fmt.Sprintf("%s(%d,%s,%s%s)", name, o.Parent, escape(o.Name), list(o.Hold), own(0, o.Time))
 }
 
 // Rename moves a name, as renameat2(2) does. Hold speaks of the inode that the
@@ -103,6 +110,7 @@ type Rename struct {
 	NewName   string
 	Flags     uint32
 	Hold      []uint64
+	Time      int64 // as in Make
 }
 
 // Code is OpRename.
@@ -116,10 +124,11 @@ func (o *Rename) Fields(c *codec.Codec) {
 	c.Str(&o.NewName, maxName)
 	c.U32(&o.Flags)
 	holdFields(c, &o.Hold)
+	c.I64(&o.Time)
 }
 
 func (o *Rename) String() string {
-	return fmt.Sprintf("MOVE(%d,%s,%d,%s,%d,%s)", o.Parent, escape(o.Name), o.NewParent, escape(o.NewName), o.Flags, list(o.Hold))
+	return fmt.Sprintf("MOVE(%d,%s,%d,%s,%d,%s%s)", o.Parent, escape(o.Name), o.NewParent, escape(o.NewName), o.Flags, list(o.Hold), own(0, o.Time))
 }
 
 // Link gives Ino another name. Directories are refused (Perm), and so are
@@ -142,6 +151,17 @@ func (o *Link) Fields(c *codec.Codec) {
 
 func (o *Link) String() string {
 	return fmt.Sprintf("LINK(%d,%d,%s)", o.Ino, o.Parent, escape(o.Name))
+}
+
+// own is what a mount has chosen itself, as further arguments of a changelog line.
+func own(ino inode.Ino, at int64) (text string) {
+	if ino != 0 {
+		text = fmt.Sprintf(",ino=%d", ino)
+	}
+	if at != 0 {
+		text += fmt.Sprintf(",at=%d", at)
+	}
+	return text
 }
 
 func holdFields(c *codec.Codec, list *[]uint64) {

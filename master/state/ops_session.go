@@ -43,6 +43,22 @@ func (o *SessionClose) Fields(c *codec.Codec) { c.U64(&o.ID) }
 
 func (o *SessionClose) String() string { return fmt.Sprintf("SESDEL(%d)", o.ID) }
 
+// Reserve gives the entry's session Count inode numbers for inodes that it will
+// make. Those it does not use go back when it ends. A session cannot have more
+// than MaxReserved. Result: Inos.
+type Reserve struct{ Count uint32 }
+
+// MaxReserved bounds the inode numbers reserved for one session.
+const MaxReserved = 1 << 15
+
+// Code is OpReserve.
+func (*Reserve) Code() OpCode { return OpReserve }
+
+// Fields encodes and decodes.
+func (o *Reserve) Fields(c *codec.Codec) { c.U32(&o.Count) }
+
+func (o *Reserve) String() string { return fmt.Sprintf("RESERVE(%d)", o.Count) }
+
 // ReleaseHold says that orphans are no longer open in the entry's session.
 // Inodes that it does not hold are passed over.
 type ReleaseHold struct{ Inos []inode.Ino }

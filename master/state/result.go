@@ -15,6 +15,7 @@ type Result struct {
 	Last    inode.Attr    // Remove, Rename: attributes of the inode that lost the name, after the op
 	Session uint64        // SessionOpen: its number
 	Count   uint32        // SetMany: inodes changed
+	Inos    []inode.Ino   // Reserve: the numbers
 	Chunks  []ChunkSlot   // Make, Lease, LeaseFail: the leased chunks
 	Codes   []status.Code // Commit: one a file when any of them failed, else nil
 	Repeat  bool          // the request had been executed before; only what Replied knows is filled in

@@ -51,8 +51,9 @@ type header struct {
 // session is a mount and the replies it may still ask for.
 type session struct {
 	info    SessionInfo
-	floor   uint64  // replies up to here are forgotten
-	replies []reply // by seq
+	floor   uint64      // replies up to here are forgotten
+	replies []reply     // by seq
+	numbers []inode.Ino // reserved for inodes that it will make
 }
 
 // reply is what is remembered of an executed request.
@@ -77,7 +78,7 @@ func New(time int64) *State {
 	s.head.time = time
 	s.head.seed = mix(uint64(time))
 	s.setClock(&clock{})
-	slot := s.newInode(inode.Dir, 0o755, time)
+	slot := s.newInode(s.inodes.alloc(), inode.Dir, 0o755, time)
 	n := s.inodes.mut(slot)
 	n.nlink = 2
 	n.goal = 2

@@ -28,6 +28,7 @@ func (s *State) Freeze() *View {
 	for i, ses := range s.sessions {
 		c := *ses
 		c.replies = slices.Clone(ses.replies)
+		c.numbers = slices.Clone(ses.numbers)
 		v.sessions[i] = &c
 	}
 	v.orphans = maps.Clone(s.orphans)
@@ -117,6 +118,7 @@ func (ses *session) Fields(c *codec.Codec) {
 	c.Bool(&i.ReadOnly)
 	c.U64(&ses.floor)
 	codec.List(c, &ses.replies, maxReplies, 35, func(c *codec.Codec, p *reply) { p.fields(c) })
+	inoFields(c, &ses.numbers)
 }
 
 func (p *reply) fields(c *codec.Codec) {
