@@ -23,6 +23,7 @@ type crowdDir struct {
 	last  uint64    // session that changed it
 	at    time.Time // of the last change
 	until time.Time // crowded until then
+	row   uint32    // changes by last alone
 }
 
 // changed notes that a session changes a name in dir and tells whether dir is crowded.
@@ -34,9 +35,20 @@ func (c *crowd) changed(dir inode.Ino, session uint64, now time.Time) bool {
 	if len(c.dirs) >= maxCrowd && !known {
 		c.sweep(now)
 	}
+	if d.row++; d.last != session {
+		d.row = 1
+	}
 	d.last, d.at = session, now
 	c.dirs[dir] = d
 	return now.Before(d.until)
+}
+
+// row is how many changes session has made since another mount made one.
+func (c *crowd) row(dir inode.Ino, session uint64) uint32 {
+	if d := c.dirs[dir]; d.last == session {
+		return d.row
+	}
+	return 0
 }
 
 // is tells whether dir is crowded.

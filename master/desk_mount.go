@@ -31,6 +31,7 @@ var mountDesks = map[wire.Kind]desk{
 	wire.KindListXattr:    serve((*loop).listXattr),
 	wire.KindAcquire:      serve((*loop).acquire),
 	wire.KindRelease:      serve((*loop).release),
+	wire.KindReserve:      serve((*loop).reserve),
 	wire.KindLease:        serve((*loop).lease),
 	wire.KindLeaseFail:    serve((*loop).leaseFail),
 	wire.KindCommit:       serve((*loop).commit),

@@ -46,7 +46,7 @@ func (l *loop) setAttr(q *request, m *wire.SetAttr) {
 	}
 	l.begin(l.changeAttr(q, m.Once, m.Ino, &state.SetAttr{
 		Ino: m.Ino, Valid: m.Valid, Mode: m.Mode, Uid: m.Uid, Gid: m.Gid, Size: m.Size,
-		Atime: m.Atime, Mtime: m.Mtime, Goal: m.Goal, Trash: m.Trash,
+		Atime: m.Atime, Mtime: m.Mtime, Goal: m.Goal, Trash: m.Trash, Time: m.Time,
 	}))
 }
 

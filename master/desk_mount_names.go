@@ -25,6 +25,9 @@ func (l *loop) lookup(q *request, m *wire.Lookup) {
 		l.refuse(q, status.NameTooLong)
 		return
 	}
+	if !l.settled(q, m.Parent) {
+		return // its names are being changed by another mount that alone knows them
+	}
 	ino, found := l.st.Lookup(m.Parent, m.Name)
 	if found && !l.settled(q, ino) {
 		return
@@ -83,17 +86,21 @@ func (l *loop) makeInode(q *request, m *wire.Make) {
 		if lease {
 			// Without room for its first chunk the file is made all the same:
 			// the write will say what is wrong.
-			parent, _ := l.st.Attr(m.Parent)
-			lease = l.place(&place, parent.Goal) == nil
+			goal := m.Goal
+			if parent, known := l.st.Attr(m.Parent); known {
+				goal = parent.Goal
+			}
+			place = place[:0]
+			lease = l.place(&place, goal) == nil
 		}
 		return &state.Make{
 			Parent: m.Parent, Name: m.Name, What: m.What, Mode: m.Mode, Umask: m.Umask, Uid: m.Uid, Gid: m.Gid,
-			Rdev: m.Rdev, Target: m.Target, Hold: m.Open && m.Name == "", Lease: lease,
+			Rdev: m.Rdev, Target: m.Target, Hold: m.Open && m.Name == "", Lease: lease, Ino: m.Ino, Time: m.Time,
 		}, nil
 	}
 	c.done = c.finish(l, func(res state.Result) wire.Message {
 		reply := &wire.EntryReply{Found: true, Changed: true, Parent: l.attr(m.Parent)}
-		reply.DirRights = l.holds(c.s, m.Parent)
+		reply.DirRights = l.grantAlone(c.s, m.Parent, m.Want)
 		reply.Attr = l.attr(res.Ino)
 		reply.Rights = l.grant(c.s, res.Ino, rightsOfMade(m))
 		if m.What == inode.Symlink {
@@ -110,6 +117,8 @@ func rightsOfMade(m *wire.Make) inode.Rights {
 	switch {
 	case m.Open:
 		return inode.R | inode.W
+	case m.What == inode.Dir && m.Want:
+		return inode.R | inode.D | inode.W
 	case m.What == inode.Dir:
 		return inode.R | inode.D
 	}
@@ -134,11 +143,12 @@ func (l *loop) remove(q *request, m *wire.Remove) {
 	target := func() inode.Ino { ino, _ := l.st.Lookup(m.Parent, m.Name); return ino }
 	c.touch = func() []inode.Ino { return present(target()) }
 	c.op = func() (state.Op, error) {
-		return &state.Remove{Parent: m.Parent, Name: m.Name, Dir: m.Dir, Hold: l.openIn(target(), c.s, m.Ino, m.Open)}, nil
+		return &state.Remove{Parent: m.Parent, Name: m.Name, Dir: m.Dir, Hold: l.openIn(target(), c.s, m.Ino, m.Open), Time: m.Time}, nil
 	}
 	c.done = c.finish(l, func(res state.Result) wire.Message {
 		reply := &wire.RemoveReply{Attr: l.last(&res, res.Ino), Orphan: res.Orphan && l.holdsOrphan(c.s, res.Ino), Parent: l.attr(m.Parent)}
 		reply.Rights = l.lostName(c.s, res.Ino)
+		reply.DirRights = l.grantAlone(c.s, m.Parent, m.Want)
 		return reply
 	})
 	l.begin(c)
@@ -217,7 +227,7 @@ func (l *loop) rename(q *request, m *wire.Rename) {
 		return present(moved, replaced())
 	}
 	c.op = func() (state.Op, error) {
-		op := &state.Rename{Parent: m.Parent, Name: m.Name, NewParent: m.NewParent, NewName: m.NewName, Flags: m.Flags}
+		op := &state.Rename{Parent: m.Parent, Name: m.Name, NewParent: m.NewParent, NewName: m.NewName, Flags: m.Flags, Time: m.Time}
 		op.Hold = l.openIn(replaced(), c.s, m.Ino, m.Open)
 		return op, nil
 	}
@@ -230,6 +240,8 @@ func (l *loop) rename(q *request, m *wire.Rename) {
 			reply.Orphan = res.Orphan && l.holdsOrphan(c.s, res.Gone)
 			l.lostName(c.s, res.Gone)
 		}
+		reply.DirRights = l.grantAlone(c.s, m.Parent, m.Want)
+		reply.NewDirRights = l.grantAlone(c.s, m.NewParent, m.Want)
 		return reply
 	})
 	l.begin(c)
@@ -277,6 +289,9 @@ func (l *loop) readDir(q *request, m *wire.ReadDir) {
 		limit = min(limit, int(m.Max))
 	}
 	reply := &wire.ReadDirReply{Parent: l.st.ParentOf(m.Ino), End: true}
+	if !l.settled(q, m.Ino) {
+		return
+	}
 	w := &waiter{run: q.again}
 	ok := l.st.ReadDir(m.Ino, m.Cookie, limit+1, func(name string, cookie uint64, ino inode.Ino) bool {
 		if len(reply.Entries) == limit {

@@ -345,7 +345,10 @@ func (s *session) keepCodes(once wire.Once, codes []uint32) {
 }
 
 func commitFile(f *wire.CommitFile) state.CommitFile {
-	out := state.CommitFile{Ino: f.Ino, Size: f.Size, Mtime: f.Mtime, Trimmed: f.Trimmed, Kill: f.Kill}
+	out := state.CommitFile{
+		Ino: f.Ino, Size: f.Size, Mtime: f.Mtime, Trimmed: f.Trimmed, Kill: f.Kill,
+		Sets: f.Sets, Mode: f.Mode, Uid: f.Uid, Gid: f.Gid, Atime: f.Atime, Ctime: f.Ctime,
+	}
 	for _, e := range f.Ended {
 		out.Ended = append(out.Ended, state.LeaseEnd{Index: e.Index, Chunk: e.Chunk, Version: e.Version, Written: e.Written})
 	}

@@ -235,7 +235,7 @@ func (l *loop) grant(s *session, ino inode.Ino, want inode.Rights) inode.Rights 
 	if others&inode.W != 0 {
 		want &^= inode.R | inode.W
 	}
-	if others&inode.R != 0 {
+	if others&(inode.R|inode.D) != 0 {
 		want &^= inode.W
 	}
 	if want != 0 {

@@ -196,7 +196,7 @@ func (l *loop) unclaimed(s *session, ino inode.Ino) inode.Rights {
 	switch {
 	case others&inode.W != 0:
 		return 0
-	case others&inode.R != 0:
+	case others&(inode.R|inode.D) != 0:
 		return inode.R | inode.D
 	}
 	return allRights

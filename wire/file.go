@@ -59,6 +59,7 @@ type SetAttr struct {
 	Mtime int64
 	Goal  uint8
 	Trash uint32
+	Early
 }
 
 func (*SetAttr) Kind() Kind { return KindSetAttr }
@@ -74,6 +75,7 @@ func (m *SetAttr) Fields(c *codec.Codec) {
 	c.I64(&m.Mtime)
 	c.U8(&m.Goal)
 	c.U32(&m.Trash)
+	m.Early.fields(c)
 }
 
 // GetXattr asks for one extended attribute. Reply: BytesReply or NoAttr.
@@ -228,6 +230,15 @@ type CommitFile struct {
 	Ended   []LeaseEnd
 	Kill    bool // as SetKill
 	DropW   bool // right W goes down to R
+
+	// Of attributes changed under W. They are final: what a change of owner takes
+	// from the mode is taken.
+	Sets  uint32 // SetMode, SetUid, SetGid, SetAtime: those that count
+	Mode  uint32
+	Uid   uint32
+	Gid   uint32
+	Atime int64
+	Ctime int64 // never goes back
 }
 
 // LeaseEnd: the lease on a chunk is given back. All replicas hold the same
@@ -242,7 +253,7 @@ type LeaseEnd struct {
 func (*Commit) Kind() Kind { return KindCommit }
 func (m *Commit) Fields(c *codec.Codec) {
 	m.Once.fields(c)
-	codec.List(c, &m.Files, maxItems, 34, func(c *codec.Codec, f *CommitFile) { f.Fields(c) })
+	codec.List(c, &m.Files, maxItems, 66, func(c *codec.Codec, f *CommitFile) { f.Fields(c) })
 }
 
 func (f *CommitFile) Fields(c *codec.Codec) {
@@ -258,6 +269,12 @@ func (f *CommitFile) Fields(c *codec.Codec) {
 	})
 	c.Bool(&f.Kill)
 	c.Bool(&f.DropW)
+	c.U32(&f.Sets)
+	c.U32(&f.Mode)
+	c.U32(&f.Uid)
+	c.U32(&f.Gid)
+	c.I64(&f.Atime)
+	c.I64(&f.Ctime)
 }
 
 // CommitReply: status codes in the order of Commit.Files, and the attributes after it.

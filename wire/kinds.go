@@ -35,6 +35,8 @@ const (
 	KindListXattr
 	KindAcquire
 	KindRelease
+	KindReserve
+	KindReserveReply
 	KindLease
 	KindLeaseReply
 	KindLeaseFail

@@ -14,6 +14,7 @@ func messages() []Message {
 		&SessionOpen{}, &SessionReply{}, &SessionClose{}, &Ping{}, &Lookup{}, &EntryReply{}, &GetAttr{}, &AttrReply{},
 		&SetAttr{}, &Make{}, &Remove{}, &RemoveReply{}, &Rename{}, &RenameReply{}, &Link{}, &Readlink{}, &BytesReply{},
 		&ReadDir{}, &ReadDirReply{}, &GetXattr{}, &SetXattr{}, &RemoveXattr{}, &ListXattr{}, &Acquire{}, &Release{},
+		&Reserve{}, &ReserveReply{},
 		&Lease{}, &LeaseReply{}, &LeaseFail{}, &Commit{}, &CommitReply{}, &Layout{}, &LayoutReply{}, &Lock{}, &LockReply{},
 		&LockCancel{}, &StatFS{}, &StatFSReply{}, &Admin{}, &AdminReply{}, &Empty{}, &Recall{}, &RecallReply{}, &Who{}, &WhoReply{},
 		&Register{}, &RegisterReply{}, &Report{}, &Beat{}, &Trouble{}, &Delete{}, &SetVersion{}, &Replicate{}, &Digest{}, &DigestReply{}, &Lead{},

@@ -23,6 +23,42 @@ func (o *Once) fields(c *codec.Codec) {
 // OnceOf is how link's users reach the Once of a changing request.
 func (o *Once) OnceOf() *Once { return o }
 
+// Early is part of the changes that a mount may answer before the master has
+// logged them, because it has right W on the directory.
+type Early struct {
+	Time int64 // when it happened by the mount's clock, ns since 1970; 0: when it is logged
+	Want bool  // W on the directories is wanted, and on a directory that is made
+}
+
+func (e *Early) fields(c *codec.Codec) {
+	c.I64(&e.Time)
+	c.Bool(&e.Want)
+}
+
+// EarlyOf is how the client reaches the Early of a change.
+func (e *Early) EarlyOf() *Early { return e }
+
+// Reserve asks for inode numbers for inodes that the mount will make. Reply:
+// ReserveReply; an empty one is the answer to a request that was sent again.
+type Reserve struct {
+	Once
+	Count uint32
+}
+
+func (*Reserve) Kind() Kind { return KindReserve }
+func (m *Reserve) Fields(c *codec.Codec) {
+	m.Once.fields(c)
+	c.U32(&m.Count)
+}
+
+// ReserveReply has the numbers.
+type ReserveReply struct{ Inos []inode.Ino }
+
+func (*ReserveReply) Kind() Kind { return KindReserveReply }
+func (m *ReserveReply) Fields(c *codec.Codec) {
+	codec.List(c, &m.Inos, maxItems, 8, func(c *codec.Codec, i *inode.Ino) { codec.Uint(c, i) })
+}
+
 // Lookup asks for a name. Reply: EntryReply; a name that does not exist is a
 // reply with Found false, so that its absence can be cached under D.
 type Lookup struct {
@@ -73,7 +109,9 @@ func (m *EntryReply) Fields(c *codec.Codec) {
 // without a name (O_TMPFILE) that lives while it is open. Umask is applied by
 // the master unless the parent has a default ACL. An existing name is status
 // Exists. With Open the mount holds the new file open, gets right W, and, when
-// Lease is set, a write lease for its first chunk. Reply: EntryReply.
+// Lease is set, a write lease for its first chunk. A mount that has answered its
+// program already says which number (Ino, one that Reserve gave it), goal and
+// time the inode has. Reply: EntryReply.
 type Make struct {
 	Once
 	Parent inode.Ino
@@ -87,6 +125,9 @@ type Make struct {
 	Target string
 	Open   bool
 	Lease  bool
+	Early
+	Ino  inode.Ino // 0: any
+	Goal uint8     // of Parent, which the master may not know yet; 0: as known
 }
 
 func (*Make) Kind() Kind { return KindMake }
@@ -103,6 +144,9 @@ func (m *Make) Fields(c *codec.Codec) {
 	c.Str(&m.Target, maxText)
 	c.Bool(&m.Open)
 	c.Bool(&m.Lease)
+	m.Early.fields(c)
+	codec.Uint(c, &m.Ino)
+	c.U8(&m.Goal)
 }
 
 // Remove is unlink(2), or rmdir(2) when Dir is set. Ino is the inode that the
@@ -116,6 +160,7 @@ type Remove struct {
 	Dir    bool
 	Ino    inode.Ino
 	Open   bool
+	Early
 }
 
 func (*Remove) Kind() Kind { return KindRemove }
@@ -126,16 +171,20 @@ func (m *Remove) Fields(c *codec.Codec) {
 	c.Bool(&m.Dir)
 	codec.Uint(c, &m.Ino)
 	c.Bool(&m.Open)
+	m.Early.fields(c)
 }
 
 // RemoveReply: Attr is the removed inode's, with its new link count; Rights are
 // those still held on it (R while it has other names or is open). Orphan says
-// that the master keeps it for this session until Release.
+// that the master keeps it for this session until Release. DirRights are held on
+// the directory.
 type RemoveReply struct {
 	Attr   inode.Attr
 	Rights inode.Rights
 	Orphan bool
 	Parent inode.Attr
+
+	DirRights inode.Rights
 }
 
 func (*RemoveReply) Kind() Kind { return KindRemoveReply }
@@ -144,6 +193,7 @@ func (m *RemoveReply) Fields(c *codec.Codec) {
 	codec.Uint(c, &m.Rights)
 	c.Bool(&m.Orphan)
 	Attr(c, &m.Parent)
+	codec.Uint(c, &m.DirRights)
 }
 
 // Rename flags, as in renameat2(2).
@@ -164,6 +214,7 @@ type Rename struct {
 	Flags     uint32
 	Ino       inode.Ino
 	Open      bool
+	Early
 }
 
 func (*Rename) Kind() Kind { return KindRename }
@@ -176,6 +227,7 @@ func (m *Rename) Fields(c *codec.Codec) {
 	c.U32(&m.Flags)
 	codec.Uint(c, &m.Ino)
 	c.Bool(&m.Open)
+	m.Early.fields(c)
 }
 
 // RenameReply: Moved is the inode that moved; Gone, when Replaced is set, the
@@ -188,6 +240,9 @@ type RenameReply struct {
 	Orphan    bool
 	Parent    inode.Attr
 	NewParent inode.Attr
+
+	DirRights    inode.Rights // on Parent
+	NewDirRights inode.Rights
 }
 
 func (*RenameReply) Kind() Kind { return KindRenameReply }
@@ -199,6 +254,8 @@ func (m *RenameReply) Fields(c *codec.Codec) {
 	c.Bool(&m.Orphan)
 	Attr(c, &m.Parent)
 	Attr(c, &m.NewParent)
+	codec.Uint(c, &m.DirRights)
+	codec.Uint(c, &m.NewDirRights)
 }
 
 // Link gives Ino another name. Reply: EntryReply.
