@@ -47,7 +47,7 @@ var rooms = map[string][]string{
 	"master/metalog":   {"wire", "master/image", "master/journal", "master/voters"},
 	"master":           {"chunk", "inode", "status", "codec", "wire", "link", "master/..."},
 	"chunkd":           {"chunk", "inode", "status", "wire", "link", "engine/...", "segment"},
-	"client":           {"chunk", "inode", "status", "wire", "link"},
+	"client":           {"chunk", "inode", "status", "codec", "wire", "link"},
 	"admin":            {"chunk", "inode", "status", "wire", "link"},
 	"fuse":             {"chunk", "inode", "status", "wire", "client"},
 	"web":              {"status", "wire", "admin"},

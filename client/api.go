@@ -23,6 +23,11 @@ type Config struct {
 	Log     *slog.Logger
 	Metrics *metrics.Set
 
+	// Intents is the file in which changes are noted that were answered before a
+	// master has logged them, so that the next process finishes them when this one
+	// is killed. Empty: every change waits for the master.
+	Intents string
+
 	WriteBuffer int64         // bytes of unwritten and not yet durable data; default 256 MiB
 	ReadAhead   int64         // bytes read ahead of one sequential reader; default 16 MiB
 	CacheBytes  int64         // bytes of file data kept; default 128 MiB

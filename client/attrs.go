@@ -73,6 +73,12 @@ func (c *Client) SetAttr(ctx context.Context, ino inode.Ino, set wire.SetAttr) (
 	}
 	n := c.table.get(ino)
 	defer n.unpin()
+	if out, ok := c.setEarly(n, &set); ok {
+		return out, nil
+	}
+	if err := n.tell(ctx); err != nil {
+		return Node{}, err
+	}
 	var out Node
 	const entangled = wire.SetSize | wire.SetMtime | wire.SetMtimeNow
 	n.mu.Lock()
@@ -199,6 +205,9 @@ func (c *Client) RemoveXattr(ctx context.Context, ino inode.Ino, name string) er
 func (c *Client) changeXattr(ctx context.Context, ino inode.Ino, name string, req wire.Message) error {
 	n := c.table.get(ino)
 	defer n.unpin()
+	if err := n.tell(ctx); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	n.waiters++
 	n.cond.Broadcast()

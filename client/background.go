@@ -45,6 +45,7 @@ func (c *Client) background() {
 			pressed = true
 		}
 		c.sweep(pressed)
+		c.space.look(c)
 		if pressed {
 			// Pressure is noticed again by the next writer; in between the
 			// replicas need a moment.
@@ -125,7 +126,7 @@ func (n *node) look(pressed, crowded bool) need {
 	if !d.pending() && !d.hardening {
 		return needNothing
 	}
-	if d.committing || d.hardening {
+	if d.committing || d.hardening || n.making {
 		return needTime
 	}
 	if d.widowed {
@@ -142,7 +143,7 @@ func (n *node) look(pressed, crowded bool) need {
 	if n.frozen || !n.holdsW() {
 		return needTime
 	}
-	old := d.changed && now-d.since > age
+	old := (d.changed || d.sets != 0) && now-d.since > age
 	if n.closed() && n.recalls == 0 {
 		if settled && now-d.closed > closedDelay && (crowded || !n.expectant(now)) {
 			return needCommit
@@ -161,7 +162,7 @@ func (n *node) look(pressed, crowded bool) need {
 // mu is held.
 func (n *node) expectant(now int64) bool {
 	d := n.data
-	if d.changed || d.kill || n.c.closing.Load() || len(d.chunks) == 0 || now-d.closed > freshKept {
+	if d.changed || d.kill || d.sets != 0 || n.c.closing.Load() || len(d.chunks) == 0 || now-d.closed > freshKept {
 		return false
 	}
 	for _, w := range d.chunks {
@@ -277,6 +278,9 @@ func (c *Client) alone(n *node) {
 func (c *Client) quiesce(ctx context.Context) error {
 	var first error
 	failed := c.met.lost.Get()
+	if err := c.early.drain(ctx); err != nil {
+		return err
+	}
 	for {
 		c.taskMu.Lock()
 		var n *node

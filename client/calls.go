@@ -30,6 +30,7 @@ type call struct {
 	install func(k *call, err error)
 	conn    *link.Conn // on which it was last sent; guarded by session.mu
 	sent    bool       // at least once; guarded by session.mu
+	early   bool       // it has its number already, and nobody waits but install
 	encode  sync.Mutex // held while req is encoded or its Once changed
 	state   atomic.Int32
 	done    chan error // one element
@@ -89,9 +90,12 @@ func (s *session) begin(k *call) bool {
 	s.nextCall++
 	k.num = s.nextCall
 	if m, ok := k.req.(changing); ok {
-		s.lastSeq++
-		s.unanswered[s.lastSeq] = struct{}{}
-		*m.OnceOf() = wire.Once{Seq: s.lastSeq, Done: s.doneSeq}
+		if !k.early {
+			s.lastSeq++
+			s.unanswered[s.lastSeq] = struct{}{}
+			m.OnceOf().Seq = s.lastSeq
+		}
+		m.OnceOf().Done = s.doneSeq
 	}
 	s.pending[k.num] = k
 	conn := s.conn
@@ -101,6 +105,15 @@ func (s *session) begin(k *call) bool {
 		s.send(conn, k)
 	}
 	return true
+}
+
+// number gives an early change its number before it is sent.
+func (s *session) number(m wire.Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastSeq++
+	s.unanswered[s.lastSeq] = struct{}{}
+	*m.(changing).OnceOf() = wire.Once{Seq: s.lastSeq}
 }
 
 // mark returns a number greater than that of every call made so far: a reply

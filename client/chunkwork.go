@@ -184,6 +184,12 @@ func (w *leased) trim() *extent {
 // had. mu is held before and after.
 func (w *leased) getLease() {
 	d, n := w.d, w.d.n
+	for n.making && !n.dead && n.await(n.c.ctx) == nil {
+		// The answer brings the lease.
+	}
+	if w.held || n.dead || n.making {
+		return
+	}
 	if d.widowed {
 		n.remarry()
 		return

@@ -36,6 +36,8 @@ type Client struct {
 	batches  chan struct{} // Commits in work
 	locks    atomic.Uint64 // last token of a waiting lock
 	lockbook lockBook
+	early    *early
+	space    spaceWatch
 
 	runMu sync.Mutex
 	wg    sync.WaitGroup // all goroutines
@@ -69,13 +71,20 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 		c.SetNotifier(cfg.Notify)
 	}
 	c.ses = newSession(c)
+	if err := c.openEarly(ctx); err != nil {
+		c.stop()
+		return nil, err
+	}
 	c.gauges(cfg.Metrics)
 	if err := c.ses.open(ctx); err != nil {
 		c.stop()
+		c.early.close(true)
 		return nil, err
 	}
 	c.spawn(c.background)
 	c.spawn(c.releaser)
+	c.spawn(c.early.send)
+	c.spawn(c.early.giveBackIdle)
 	return c, nil
 }
 
@@ -129,10 +138,12 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	err := c.quiesce(ctx)
 	c.releaseAll()
-	if e := c.ses.end(ctx); err == nil && e != nil {
+	e := c.ses.end(ctx)
+	if err == nil && e != nil {
 		c.log.Warn("the session was not closed at the master", "err", e)
 	}
 	c.stop()
+	c.early.close(e == nil)
 	return err
 }
 

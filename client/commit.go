@@ -91,13 +91,16 @@ func (c *Client) commit(ctx context.Context, nodes []*node, how commitHow) []err
 // compose says what to tell the master of n; false: nothing. mu is held.
 func (n *node) compose(how commitHow) (wire.CommitFile, bool) {
 	d := n.data
-	f := wire.CommitFile{Ino: n.ino, Size: n.attr.Size, Mtime: n.attr.Mtime, Kill: d.kill}
-	if n.dead || !n.holdsW() || d.widowed {
+	f := wire.CommitFile{
+		Ino: n.ino, Size: n.attr.Size, Mtime: n.attr.Mtime, Kill: d.kill, Ctime: n.attr.Ctime,
+		Sets: d.sets, Mode: n.attr.Mode, Uid: n.attr.Uid, Gid: n.attr.Gid, Atime: n.attr.Atime,
+	}
+	if n.dead || n.making || !n.holdsW() || d.widowed {
 		return f, false
 	}
 	closed := n.closed()
 	drop := how == commitIdle && closed && n.recalled&inode.W == 0
-	useful := d.changed || d.kill
+	useful := d.changed || d.kill || d.sets != 0
 	for _, w := range d.chunks {
 		if w.trimmed && len(w.sent) == 0 {
 			f.Trimmed = append(f.Trimmed, w.index)
@@ -126,7 +129,8 @@ func (n *node) compose(how commitHow) (wire.CommitFile, bool) {
 		f.DropW, d.sealed, useful = true, true, true
 	}
 	if useful {
-		d.changed, d.grown, d.kill = false, false, false
+		d.changed, d.grown, d.kill, d.sets = false, false, false, 0
+		d.telling, d.intents = append(d.telling, d.intents...), nil
 	}
 	return f, useful
 }
@@ -147,6 +151,14 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 	d := n.data
 	for _, e := range f.Ended {
 		d.ended(e, err == nil)
+	}
+	telling := d.telling
+	d.telling = nil
+	if err == nil || n.dead || gone(err) {
+		d.told(telling)
+	} else {
+		d.sets |= f.Sets
+		d.intents = append(telling, d.intents...)
 	}
 	if f.DropW && n.holdsW() { // else it went with a connection meanwhile
 		n.rights = n.rights&^inode.W | inode.R
@@ -309,6 +321,11 @@ func (n *node) sync(ctx context.Context, datasync bool) error {
 }
 
 func (n *node) syncOnce(ctx context.Context, datasync bool) error {
+	for n.early > 0 { // its name, or that it exists
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
 	d := n.data
 	if d == nil {
 		return nil
@@ -331,7 +348,7 @@ func (n *node) syncOnce(ctx context.Context, datasync bool) error {
 			return err
 		}
 	}
-	if n.dead || !d.grown && !d.kill && (datasync || !d.changed) {
+	if n.dead || !d.grown && !d.kill && (datasync || !d.changed && d.sets == 0) {
 		return nil
 	}
 	d.committing = true

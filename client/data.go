@@ -24,6 +24,9 @@ type fileData struct {
 	changed  bool   // size or mtime
 	grown    bool   // a file without it would lack bytes: fdatasync must tell
 	kill     bool   // suid, sgid and capabilities are to be cleared
+	sets     uint32 // wire.SetMode ...: attributes set early
+	intents  []int  // of sets, in the intent log
+	telling  []int  // of those in the Commit that is in work
 	since    int64  // monotonic time of the first such change
 	baseSize uint64 // what the master knows
 	baseTime int64
@@ -105,7 +108,7 @@ func (w *leased) idle() bool {
 
 // pending says whether anything must still be done for the file.
 func (d *fileData) pending() bool {
-	return d.changed || d.kill || len(d.chunks) > 0 || d.committing
+	return d.changed || d.kill || d.sets != 0 || len(d.chunks) > 0 || d.committing
 }
 
 // lease takes over the location that the master gave for a lease: a new one, or
@@ -155,7 +158,7 @@ func (w *leased) untrim() {
 
 // change notes a local change of size or mtime.
 func (d *fileData) change(grown bool) {
-	if !d.changed && !d.grown && !d.kill {
+	if !d.changed && !d.grown && !d.kill && d.sets == 0 {
 		d.since = d.n.c.now()
 	}
 	d.changed = true
@@ -205,7 +208,9 @@ func (d *fileData) discard() {
 			delete(d.chunks, i)
 		}
 	}
-	d.changed, d.grown, d.kill, d.left = false, false, false, nil
+	d.changed, d.grown, d.kill, d.sets, d.left = false, false, false, 0, nil
+	d.told(d.intents)
+	d.intents = nil
 	d.forgetLayout()
 	d.n.c.cache.forget(d.n)
 }
@@ -228,7 +233,7 @@ func (d *fileData) widow() {
 			delete(d.chunks, i)
 		}
 	}
-	if d.changed || len(d.chunks) > 0 {
+	if d.changed || d.sets != 0 || len(d.chunks) > 0 {
 		d.widowed = true
 		d.n.c.queue(d.n)
 	}

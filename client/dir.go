@@ -185,6 +185,10 @@ func (d *Dir) find(list []listed, cookie uint64) (int, bool) {
 
 // fetch asks the master for the entries behind cookie.
 func (d *Dir) fetch(ctx context.Context, cookie uint64) error {
+	if err := d.n.beginListing(ctx); err != nil {
+		return err
+	}
+	defer d.n.endListing()
 	var reply wire.ReadDirReply
 	err := d.c.ses.do(ctx, &wire.ReadDir{Ino: d.n.ino, Cookie: cookie, Max: dirPage}, &reply, func(k *call, err error) {
 		if err == nil && !k.abandoned() {
@@ -194,6 +198,40 @@ func (d *Dir) fetch(ctx context.Context, cookie uint64) error {
 	if status.CodeOf(err) == status.Stale {
 		return status.NotFound
 	}
+	return err
+}
+
+// beginListing waits until the master knows all names, and keeps them as they
+// are until endListing: an older answer must not bring back a removed name.
+func (n *node) beginListing(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.early > 0 {
+		if err := n.await(ctx); err != nil {
+			return err
+		}
+	}
+	n.directory().listing++
+	return nil
+}
+
+func (n *node) endListing() {
+	n.mu.Lock()
+	n.dir.listing--
+	n.mu.Unlock()
+}
+
+// Sync returns when all changes of names in the directory, and of its
+// attributes, that this client has made are on the masters' disks. It reports a
+// change that was lost once.
+func (d *Dir) Sync(ctx context.Context) error {
+	if err := d.c.settle(ctx, d.n); err != nil {
+		return err
+	}
+	d.n.mu.Lock()
+	defer d.n.mu.Unlock()
+	err := d.n.failed
+	d.n.failed = nil
 	return err
 }
 

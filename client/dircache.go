@@ -22,6 +22,9 @@ type dirState struct {
 	voided   []string // names that the kernel may know and that are no longer backed
 	hot      int64    // monotonic: until then the kernel gets no names
 	lent     int64    // monotonic: until then the kernel may have names
+	listing  int      // ReadDirs under way: no name may change early
+	changes  uint64   // early changes so far
+	used     int64    // monotonic: of the last one
 }
 
 // listed is one entry of a listing.

@@ -209,10 +209,7 @@ func (n *node) touch(end uint64) {
 
 // kill clears what a write by somebody else than root clears. mu is held.
 func (n *node) kill() {
-	mode := n.attr.Mode &^ 0o4000
-	if mode&0o010 != 0 {
-		mode &^= 0o2000
-	}
+	mode := killed(n.attr.Mode)
 	if mode == n.attr.Mode && n.attr.Flags&inode.HasCaps == 0 {
 		return
 	}
@@ -255,16 +252,41 @@ func (d *fileData) leaseAhead(index uint32) {
 }
 
 // Flush sends all that was written to the file and returns when every replica
-// has accepted it, as close(2) needs; the size may be told to the master later.
-// It reports a failed write once to each File.
+// has accepted it; the size may be told to the master later. For a few bytes it
+// does not wait where all is well: they are under way, any other mount that
+// wants to see them waits until they have arrived, and only an fsync could tell
+// that they survive a loss of power. It reports a failed write once to each File.
 func (f *File) Flush(ctx context.Context) error {
 	n := f.n
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.light() {
+		n.data.push()
+		return f.failure()
+	}
 	if err := n.flush(ctx); err != nil {
 		return err
 	}
 	return f.failure()
+}
+
+// lightBytes is what a closed file may have unsent.
+const lightBytes = 64 << 10
+
+// light says whether close(2) need not wait for what was written: it is little,
+// nothing has failed, and there is room in the file system. mu is held.
+func (n *node) light() bool {
+	d := n.data
+	if d == nil || n.dead || d.widowed || d.errs > 0 || len(d.chunks) != 1 || !n.c.early.wanted() || n.c.space.tight.Load() ||
+		n.c.budget.inUse() > n.c.budget.limit/4 {
+		return false
+	}
+	w := d.only()
+	if len(w.broken) > 0 || w.again || w.mends > 0 || w.trouble != 0 || w.flying > 0 {
+		return false
+	}
+	bytes, _, weak := d.unwritten()
+	return bytes <= lightBytes && !weak
 }
 
 // Sync returns when all that was written to the file is on the disks of every

@@ -271,7 +271,9 @@ func (d *fileData) forfeit(why string) {
 			w.fail(err)
 		}
 	}
-	d.widowed, d.changed, d.grown, d.kill, d.exposed = false, false, false, false, false
+	d.widowed, d.changed, d.grown, d.kill, d.exposed, d.sets = false, false, false, false, false, 0
+	d.told(d.intents)
+	d.intents = nil
 	d.left = nil
 }
 

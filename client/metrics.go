@@ -20,6 +20,7 @@ func (c *Client) gauges(s *metrics.Set) {
 // counters are the client's metrics.
 type counters struct {
 	recalls, reconnects   *metrics.Counter
+	early, spoilt         *metrics.Counter
 	reads, readBytes      *metrics.Counter
 	writes, writeBytes    *metrics.Counter
 	syncs, commits        *metrics.Counter
@@ -40,6 +41,7 @@ func newCounters(s *metrics.Set) *counters {
 		reads: c("chunk_reads_total"), readBytes: c("read_bytes_total"),
 		writes: c("chunk_writes_total"), writeBytes: c("chunk_written_bytes_total"),
 		syncs: c("chunk_syncs_total"), commits: c("commits_total"), committed: c("committed_files_total"),
+		early: c("early_changes_total"), spoilt: c("lost_early_changes_total"),
 		resent: c("resent_writes_total"), dropped: c("dropped_replicas_total"), lost: c("lost_bytes_total"),
 		hedges: c("hedged_reads_total"), corrupt: c("corrupt_reads_total"),
 		ahead: c("read_ahead_blocks_total"), cacheHits: c("block_hits_total"), dialErrors: c("chunkd_dial_errors_total"),

@@ -21,6 +21,13 @@ func (c *Client) StatFS(ctx context.Context) (wire.StatFSReply, error) {
 // the request is withdrawn and the error is status.Interrupted, unless the
 // lock was had just then.
 func (c *Client) Lock(ctx context.Context, l wire.Lock) (wire.LockReply, error) {
+	if n := c.table.find(l.Ino); n != nil {
+		err := c.settle(ctx, n)
+		n.unpin()
+		if err != nil {
+			return wire.LockReply{}, err
+		}
+	}
 	var reply wire.LockReply
 	note := func(_ *call, err error) {
 		if err == nil && !l.Test {

@@ -30,8 +30,18 @@ func (c *Client) Lookup(ctx context.Context, parent inode.Ino, name string) (Nod
 func (c *Client) lookup(ctx context.Context, parent inode.Ino, name string) (Node, error) {
 	var reply wire.EntryReply
 	var out Node
+	p := c.table.get(parent)
+	defer p.unpin()
+	p.mu.Lock()
+	changes := p.directory().changes
+	p.mu.Unlock()
 	err := c.ses.do(ctx, &wire.Lookup{Parent: parent, Name: name}, &reply, func(k *call, err error) {
 		if err == nil {
+			p.mu.Lock()
+			if p.dir.changes != changes {
+				reply.DirRights &^= inode.D // the answer may be older than an early change
+			}
+			p.mu.Unlock()
 			out = c.installEntry(k, parent, name, &reply)
 		}
 	})
@@ -77,7 +87,7 @@ func (c *Client) installEntry(k *call, parent inode.Ino, name string, r *wire.En
 	defer p.unpin()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.grant(k, r.DirRights, 0)
+	p.grant(k, r.DirRights, inode.W)
 	if r.Changed {
 		p.learn(&r.Parent)
 	}
@@ -98,7 +108,7 @@ func (c *Client) installNode(k *call, r *wire.EntryReply, also func(n *node)) No
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	asked := inode.Rights(0)
-	if m, ok := k.req.(*wire.Make); ok && m.Open {
+	if m, ok := k.req.(*wire.Make); ok && (m.Open || m.Want) {
 		asked = inode.W
 	}
 	n.grant(k, r.Rights, asked)
@@ -134,6 +144,13 @@ func (c *Client) Make(ctx context.Context, m wire.Make) (Node, error) {
 	if m.Name == "" {
 		return Node{}, status.NotFound
 	}
+	if out, _, ok := c.makeEarly(p, &m, 0); ok {
+		return out, nil
+	}
+	if err := c.settle(ctx, p); err != nil {
+		return Node{}, err
+	}
+	m.Want = c.early.wanted()
 	var reply wire.EntryReply
 	var out Node
 	err = c.ses.do(ctx, &m, &reply, func(k *call, err error) {
@@ -176,8 +193,14 @@ func (c *Client) Create(ctx context.Context, m wire.Make, flags uint32) (Node, *
 		if m.Name != "" && known && ino != 0 {
 			err = status.Exists
 		} else {
-			var out Node
-			var f *File
+			out, f, ok := c.makeEarly(p, &m, flags)
+			if ok {
+				return out, f, nil
+			}
+			if err := c.settle(ctx, p); err != nil {
+				return Node{}, nil, err
+			}
+			m.Want = c.early.wanted()
 			if out, f, err = c.create(ctx, m, flags); err == nil {
 				return out, f, nil
 			}
@@ -275,7 +298,17 @@ func (c *Client) Remove(ctx context.Context, parent inode.Ino, name string, dir 
 	}
 	defer p.end()
 	req := &wire.Remove{Parent: parent, Name: name, Dir: dir}
+	if c.removeEarly(p, req) {
+		return nil
+	}
+	req.Want = c.early.wanted()
 	victim := c.victim(p, name)
+	if err := c.settle(ctx, p, victim); err != nil {
+		if victim != nil {
+			victim.unpin()
+		}
+		return err
+	}
 	if victim != nil {
 		req.Ino, req.Open = victim.ino, victim.parting()
 		defer victim.parted(req.Open)
@@ -286,7 +319,7 @@ func (c *Client) Remove(ctx context.Context, parent inode.Ino, name string, dir 
 			return
 		}
 		c.installGone(k, &reply.Attr, reply.Orphan)
-		c.installName(k, parent, name, 0, &reply.Parent)
+		c.installName(k, parent, name, 0, &reply.Parent, reply.DirRights)
 	})
 }
 
@@ -345,11 +378,12 @@ func (c *Client) installGone(k *call, a *inode.Attr, orphan bool) {
 }
 
 // installName notes a name that this client has changed, on the read goroutine.
-func (c *Client) installName(k *call, parent inode.Ino, name string, ino inode.Ino, a *inode.Attr) {
+func (c *Client) installName(k *call, parent inode.Ino, name string, ino inode.Ino, a *inode.Attr, rights inode.Rights) {
 	p := c.table.get(parent)
 	defer p.unpin()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.grant(k, rights, inode.W)
 	p.learn(a)
 	if k.num >= p.quarantine {
 		p.directory().put(p, name, ino)
@@ -371,6 +405,13 @@ func (c *Client) Rename(ctx context.Context, parent inode.Ino, name string, newP
 	}
 	defer q.end()
 	req := &wire.Rename{Parent: parent, Name: name, NewParent: newParent, NewName: newName, Flags: flags}
+	if c.renameEarly(p, q, req) {
+		return nil
+	}
+	if err := c.settleRename(ctx, p, q, req); err != nil {
+		return err
+	}
+	req.Want = c.early.wanted()
 	if victim := c.victim(q, newName); victim != nil {
 		req.Ino, req.Open = victim.ino, victim.parting()
 		defer victim.parted(req.Open)
@@ -397,8 +438,8 @@ func (c *Client) Rename(ctx context.Context, parent inode.Ino, name string, newP
 		if reply.Replaced && reply.Gone.Ino == reply.Moved.Ino {
 			return // two names of one inode: rename(2) does nothing
 		}
-		c.installName(k, parent, name, old, &reply.Parent)
-		c.installName(k, newParent, newName, reply.Moved.Ino, &reply.NewParent)
+		c.installName(k, parent, name, old, &reply.Parent, reply.DirRights)
+		c.installName(k, newParent, newName, reply.Moved.Ino, &reply.NewParent, reply.NewDirRights)
 	})
 }
 
@@ -409,6 +450,12 @@ func (c *Client) Link(ctx context.Context, ino, parent inode.Ino, name string) (
 		return Node{}, err
 	}
 	defer p.end()
+	n := c.table.get(ino)
+	err = c.settle(ctx, p, n)
+	n.unpin()
+	if err != nil {
+		return Node{}, err
+	}
 	var reply wire.EntryReply
 	var out Node
 	err = c.ses.do(ctx, &wire.Link{Ino: ino, Parent: parent, Name: name}, &reply, func(k *call, err error) {

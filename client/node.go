@@ -37,6 +37,10 @@ type node struct {
 	writers int          // uses of W
 	frozen  bool         // a truncation has the file for itself
 
+	early  int   // early changes that speak of it and are not logged yet
+	making bool  // one of them makes it
+	failed error // the last early change in this directory that was lost; for Dir.Sync
+
 	opens     int  // Files
 	told      bool // the master believes that it is open here
 	orphan    bool // no name is left

@@ -66,7 +66,7 @@ func (c *Client) releaseAll() {
 	for ino := range list {
 		n := c.table.get(ino)
 		n.mu.Lock()
-		ok := n.opens == 0 && n.removing == 0
+		ok := n.opens == 0 && n.removing == 0 && n.early == 0
 		if ok {
 			n.told, n.releasing = false, true
 			req.Rights = append(req.Rights, wire.Held{Ino: ino, Open: true})

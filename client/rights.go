@@ -23,14 +23,14 @@ func (n *node) grant(k *call, r inode.Rights, asked inode.Rights) {
 
 // learn takes over attributes that the master sent. mu is held.
 func (n *node) learn(a *inode.Attr) {
-	if !n.can(inode.R) || n.known && a.Gen < n.attr.Gen {
+	if !n.can(inode.R) || n.known && (a.Gen < n.attr.Gen || n.early > 0) {
 		return
 	}
 	n.known = true
 	local := n.attr
 	n.attr = *a
 	if d := n.data; d == nil {
-	} else if !d.changed && !d.committing {
+	} else if !d.changed && !d.committing && d.sets == 0 {
 		d.baseSize, d.baseTime = a.Size, a.Mtime
 	} else {
 		n.attr.Size, n.attr.Mtime = local.Size, local.Mtime
@@ -39,6 +39,7 @@ func (n *node) learn(a *inode.Attr) {
 		if d.kill {
 			n.attr.Mode, n.attr.Flags = local.Mode, local.Flags
 		}
+		d.keepSets(&n.attr, &local)
 	}
 	n.orphan = a.Nlink == 0
 }
@@ -162,6 +163,9 @@ func (n *node) bury() {
 func (n *node) confirm(r inode.Rights) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.making {
+		return false // the answer to its Make will say
+	}
 	gone := n.rights &^ r
 	n.rights &= r
 	if gone == 0 {

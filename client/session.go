@@ -226,6 +226,7 @@ func (s *session) attach(reply *wire.SessionReply, sent int64) {
 	s.mu.Unlock()
 	if fresh {
 		reply.Kept = nil
+		s.c.early.begin(reply.Session)
 	}
 	s.c.kept(reply.Kept)
 	s.lease.Store(sent + int64(lease))
@@ -266,6 +267,10 @@ func (s *session) lost() {
 		"session", s.id.Load())
 	s.id.Store(0)
 	s.c.lockbook.drop()
+	s.c.early.lost()
+	for _, k := range s.orphans() {
+		k.install(k, status.Errorf(status.Stale, "%T: its session was ended before the reply came", k.req))
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lastSeq, s.doneSeq = 0, 0
@@ -287,6 +292,20 @@ func (s *session) lost() {
 		*m.OnceOf() = wire.Once{Seq: s.lastSeq}
 		k.encode.Unlock()
 	}
+}
+
+// orphans takes out the early changes: they have numbers of inodes and of their
+// own that mean nothing in another session.
+func (s *session) orphans() (list []*call) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, num := range slices.Sorted(maps.Keys(s.pending)) {
+		if k := s.pending[num]; k.early {
+			list = append(list, k)
+			delete(s.pending, num)
+		}
+	}
+	return list
 }
 
 // end closes the session at the master, if there is a connection.

@@ -14,7 +14,7 @@ import (
 func (n *node) truncateTo(ctx context.Context, set *wire.SetAttr, out *Node) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.frozen {
+	for n.frozen || n.early > 0 {
 		if err := n.await(ctx); err != nil {
 			return err
 		}

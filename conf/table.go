@@ -76,4 +76,5 @@ type Mount struct {
 	MaxDirty    Duration `toml:"max-dirty" default:"1s" help:"how long written data may wait"`
 	Timeout     Duration `toml:"timeout" default:"0s" help:"give up an operation after this time with an error; 0: wait as long as it takes"`
 	Options     string   `toml:"options" default:"" help:"mount options, as with -o"`
+	State       string   `toml:"state" default:"/var/lib/varve/mount" help:"directory for what must survive a killed mount process; empty: changes of names wait for the master"`
 }

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/client"
 	"github.com/varvefs/varve/inode"
@@ -111,10 +110,12 @@ func (f *fileSystem) ReleaseDir(in *gofuse.ReleaseIn) {
 	}
 }
 
-// FsyncDir has nothing to wait for: a change of names is durable when it is answered.
-func (f *fileSystem) FsyncDir(_ <-chan struct{}, in *gofuse.FsyncIn) gofuse.Status {
-	if h := f.open.get(in.Fh); h == nil || h.dir == nil {
-		return gofuse.Status(unix.EBADF)
+// FsyncDir returns when all changes of names in the directory are durable.
+func (f *fileSystem) FsyncDir(_ <-chan struct{}, in *gofuse.FsyncIn) (code gofuse.Status) {
+	defer f.meters.observe(opSync, time.Now(), &code)
+	h := f.open.get(in.Fh)
+	if h == nil || h.dir == nil {
+		return gofuse.EBADF
 	}
-	return gofuse.OK
+	return statusOf(h.dir.Sync(f.ctx))
 }

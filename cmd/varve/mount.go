@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,6 +113,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 		Notify: notify, Log: log, Metrics: set,
 		WriteBuffer: int64(f.Mount.WriteBuffer), ReadAhead: int64(f.Mount.ReadAhead), CacheBytes: int64(f.Mount.Cache),
 		MaxDirty: time.Duration(f.Mount.MaxDirty), Timeout: time.Duration(f.Mount.Timeout),
+		Intents: intentLog(f.Mount.State, dir, opts, log),
 	})
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", strings.Join(f.Cluster.Masters, ", "), err)
@@ -142,6 +145,19 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	server.Serve()
 	log.Info("unmounted", "dir", dir)
 	return closeClient()
+}
+
+// intentLog names the intent log of a mount point, each has its own; empty: there
+// is to be none.
+func intentLog(state, dir string, opts fuse.Options, log *slog.Logger) string {
+	if state == "" || opts.Sync || opts.DirSync || opts.ReadOnly {
+		return ""
+	}
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		log.Warn("changes of names will wait for the master; set mount.state to a directory of your own", "err", err)
+		return ""
+	}
+	return filepath.Join(state, url.PathEscape(dir)+".intents")
 }
 
 // splitSource cuts HOST:PORT[:/SUBDIR]; as with mfsmount the port may be left

@@ -120,6 +120,7 @@ func writeConfigs(a upArgs, p upPorts) error {
 		return strings.Join(b, ", ")
 	}
 	cluster := fmt.Sprintf("# Written by 'varve up' at every start.\n[cluster]\nmasters = [%s]\nkey-file = %q\n", quoted(p.masters(a.ha)...), key)
+	mount := fmt.Sprintf("\n[mount]\nstate = %q\n", filepath.Join(a.dir, "mount"))
 	daemons, chunkservers := cluster, []string{p.Chunkservers}
 	if a.ha {
 		daemons += fmt.Sprintf("voters = [%s]\n", quoted("1="+p.Voters[0], "2="+p.Voters[1], "3="+p.Voters[2]))
@@ -129,7 +130,7 @@ func writeConfigs(a upArgs, p upPorts) error {
 	daemons += fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[metalogger]\ndir = %q\nname = \"metalogger\"\nsync = %q\n\n[chunkd]\nmasters = [%s]\nbackend = %q\nlimit = %q\n",
 		filepath.Join(a.dir, "master"), p.Clients, p.Chunkservers, p.HTTP, a.sync, filepath.Join(a.dir, "metalogger"), a.sync,
 		quoted(chunkservers...), a.backend, a.limit)
-	if err := os.WriteFile(filepath.Join(a.dir, "client.toml"), []byte(cluster), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(a.dir, "client.toml"), []byte(cluster+mount), 0o600); err != nil {
 		return err
 	}
 	return os.WriteFile(filepath.Join(a.dir, "daemons.toml"), []byte(daemons), 0o600)
