@@ -26,7 +26,7 @@ func (c *Client) GetAttr(ctx context.Context, ino inode.Ino) (Node, error) {
 	c.met.attrMisses.Inc()
 	var reply wire.AttrReply
 	var out Node
-	err := c.ses.do(ctx, &wire.GetAttr{Ino: ino}, &reply, func(k *call, err error) {
+	err := n.ask(ctx, &wire.GetAttr{Ino: ino}, &reply, func(k *call, err error) {
 		if err == nil {
 			out = c.installAttr(k, ino, &reply)
 		}
@@ -124,7 +124,7 @@ func (c *Client) GetXattr(ctx context.Context, ino inode.Ino, name string) ([]by
 		return value, nil
 	}
 	var reply wire.BytesReply
-	err := c.ses.do(ctx, &wire.GetXattr{Ino: ino, Name: name}, &reply, func(k *call, err error) {
+	err := n.ask(ctx, &wire.GetXattr{Ino: ino, Name: name}, &reply, func(k *call, err error) {
 		code := status.CodeOf(err)
 		if code != status.OK && code != status.NoAttr {
 			return
@@ -238,7 +238,7 @@ func (c *Client) ListXattr(ctx context.Context, ino inode.Ino) ([]byte, error) {
 	}
 	n.mu.Unlock()
 	var reply wire.BytesReply
-	err := c.ses.do(ctx, &wire.ListXattr{Ino: ino}, &reply, func(k *call, err error) {
+	err := n.ask(ctx, &wire.ListXattr{Ino: ino}, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}
@@ -267,7 +267,7 @@ func (c *Client) Readlink(ctx context.Context, ino inode.Ino) ([]byte, error) {
 	}
 	n.mu.Unlock()
 	var reply wire.BytesReply
-	err := c.ses.do(ctx, &wire.Readlink{Ino: ino}, &reply, func(k *call, err error) {
+	err := n.ask(ctx, &wire.Readlink{Ino: ino}, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}

@@ -235,7 +235,7 @@ func (c *cluster) stop() {
 // connect makes a client that is closed with the test.
 func (c *cluster) connect(change func(*Config)) *Client {
 	c.t.Helper()
-	cfg := Config{Masters: []string{c.client}, Key: testKey, Host: "test", Log: testLog("client"), Metrics: metrics.NewSet()}
+	cfg := Config{Masters: []string{c.client}, Key: testKey, Host: "test", Log: testLog("client"), Metrics: metrics.NewSet(), Intents: filepath.Join(c.t.TempDir(), "intents")}
 	if change != nil {
 		change(&cfg)
 	}

@@ -304,10 +304,14 @@ func (n *node) begun(d int) {
 }
 
 // settle waits until the master knows all early changes that speak of the nodes.
-// A change that is not made early must not overtake them.
+// A change that is not made early must not overtake them. A nil node is one that
+// is not known here: it may be any.
 func (c *Client) settle(ctx context.Context, nodes ...*node) error {
 	for _, n := range nodes {
 		if n == nil {
+			if err := c.early.drain(ctx); err != nil {
+				return err
+			}
 			continue
 		}
 		n.mu.Lock()
@@ -320,6 +324,19 @@ func (c *Client) settle(ctx context.Context, nodes ...*node) error {
 		n.mu.Unlock()
 	}
 	return nil
+}
+
+// ask is session.do about an inode that the master must know already.
+func (n *node) ask(ctx context.Context, req, reply wire.Message, install func(*call, error)) error {
+	n.mu.Lock()
+	for n.making {
+		if err := n.await(ctx); err != nil {
+			n.mu.Unlock()
+			return err
+		}
+	}
+	n.mu.Unlock()
+	return n.c.ses.do(ctx, req, reply, install)
 }
 
 // settleRename is settle for all that a Rename may speak of.

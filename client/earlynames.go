@@ -20,7 +20,7 @@ func (c *Client) makeEarly(p *node, m *wire.Make, flags uint32) (out Node, f *Fi
 	if m.Ino, ok = c.early.number(); !ok {
 		return Node{}, nil, false
 	}
-	m.Time, m.Goal = wallTime(), p.attr.Goal
+	m.Time, m.Goal, m.Want = wallTime(), p.attr.Goal, true
 	n := c.table.get(m.Ino) // for the change
 	n.mu.Lock()
 	n.unborn(p, m)
@@ -147,7 +147,7 @@ func (c *Client) removeEarly(p *node, req *wire.Remove) bool {
 		v.parted(open)
 		return false
 	}
-	req.Ino, req.Open, req.Time = v.ino, open, wallTime()
+	req.Ino, req.Open, req.Time, req.Want = v.ino, open, wallTime(), true
 	p.dir.put(p, req.Name, 0)
 	links := 0
 	if req.Dir {
@@ -329,7 +329,7 @@ func (r *earlyRename) make() bool {
 		return false
 	}
 	defer r.unuse(q)
-	req.Time = wallTime()
+	req.Time, req.Want = wallTime(), true
 	if v != nil {
 		req.Ino, req.Open = v.ino, r.open
 		v.pin()

@@ -57,7 +57,7 @@ func (n *node) enterToOpen(ctx context.Context) error {
 		}
 		n.leave(inode.R)
 		if n.removing == 0 && !n.releasing {
-			if n.orphan && n.opens == 0 {
+			if n.orphan && n.opens == 0 && n.c.now() >= n.linger {
 				// It lives for those who had it open when its last name went.
 				n.mu.Unlock()
 				return status.Errorf(status.Stale, "inode %d", n.ino)
@@ -76,6 +76,7 @@ func (n *node) enterToOpen(ctx context.Context) error {
 func (n *node) open(flags uint32) *File {
 	f := &File{c: n.c, n: n, flags: flags, keep: n.keep}
 	n.opens++
+	n.limbo = false
 	if n.attr.Kind == inode.File {
 		n.keep = n.can(inode.R)
 		f.seen = n.file().errs
@@ -105,6 +106,7 @@ func (f *File) Close() error {
 			n.data.closed = n.c.now()
 		}
 		if n.orphan {
+			n.linger = 0
 			n.toLimbo()
 		} else if n.data != nil {
 			n.data.push()

@@ -41,7 +41,7 @@ func (n *node) locate(ctx context.Context, index uint32) (loc wire.ChunkLoc, ok 
 // layout asks the master where count chunks from first are.
 func (n *node) layout(ctx context.Context, first, count uint32) (map[uint32]wire.ChunkLoc, error) {
 	var reply wire.LayoutReply
-	err := n.c.ses.do(ctx, &wire.Layout{Ino: n.ino, First: first, Count: count}, &reply, func(k *call, err error) {
+	err := n.ask(ctx, &wire.Layout{Ino: n.ino, First: first, Count: count}, &reply, func(k *call, err error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		if err != nil || !n.can(inode.R) || k.num < n.quarantine || n.data == nil {

@@ -338,12 +338,25 @@ func (c *Client) victim(p *node, name string) *node {
 func (n *node) parting() (open bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.opens > 0 {
+	if n.opens > 0 || n.lingers() {
 		n.told = true
 		return true
 	}
 	n.removing++
 	return false
+}
+
+const (
+	lingerTime = 1e9     // ns for which a file without names can still be opened
+	lingerSize = 1 << 20 // bytes above which its space is freed at once instead
+)
+
+// lingers says whether the master is to keep the inode for a moment although it
+// is not open here. The kernel may have found the name before it was removed, or
+// before another file took it, and is about to open what it found. mu is held.
+func (n *node) lingers() bool {
+	return n.attr.Kind == inode.File && n.known && n.attr.Nlink <= 1 && n.attr.Size <= lingerSize &&
+		n.c.notifier() != nil && !n.c.space.tight.Load()
 }
 
 func (n *node) parted(open bool) {
@@ -369,6 +382,12 @@ func (c *Client) installGone(k *call, a *inode.Attr, orphan bool) {
 	n.orphan = true
 	n.told = n.told || orphan || n.opens > 0
 	if n.opens > 0 {
+		return
+	}
+	if orphan {
+		n.linger = c.now() + lingerTime
+		n.limbo = n.data != nil && n.data.pending()
+		c.releaseLater(n)
 		return
 	}
 	n.toLimbo()

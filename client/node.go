@@ -41,14 +41,15 @@ type node struct {
 	making bool  // one of them makes it
 	failed error // the last early change in this directory that was lost; for Dir.Sync
 
-	opens     int  // Files
-	told      bool // the master believes that it is open here
-	orphan    bool // no name is left
-	limbo     bool // without a name and not open here: it is asked whether it still exists
-	dead      bool // it exists no more
-	removing  int  // Removes in work that told the master it is not open
-	releasing bool // a Release that says so is in work
-	keep      bool // the kernel's pages are as good as what is read now
+	opens     int   // Files
+	told      bool  // the master believes that it is open here
+	orphan    bool  // no name is left
+	limbo     bool  // without a name and not open here: it is asked whether it still exists
+	linger    int64 // monotonic: until then an inode without a name can be opened
+	dead      bool  // it exists no more
+	removing  int   // Removes in work that told the master it is not open
+	releasing bool  // a Release that says so is in work
+	keep      bool  // the kernel's pages are as good as what is read now
 
 	target []byte
 	xattrs map[string][]byte // nil value: absent

@@ -66,7 +66,7 @@ func (c *Client) releaseAll() {
 	for ino := range list {
 		n := c.table.get(ino)
 		n.mu.Lock()
-		ok := n.opens == 0 && n.removing == 0 && n.early == 0
+		ok := n.opens == 0 && n.removing == 0 && n.early == 0 && (c.now() >= n.linger || c.closing.Load())
 		if ok {
 			n.told, n.releasing = false, true
 			req.Rights = append(req.Rights, wire.Held{Ino: ino, Open: true})
@@ -91,6 +91,9 @@ func (c *Client) releaseAll() {
 		n.releasing = false
 		n.cond.Broadcast()
 		limbo := n.limbo
+		if n.orphan && n.opens == 0 && !limbo && !n.dead {
+			n.bury()
+		}
 		n.mu.Unlock()
 		if limbo {
 			c.leaveLimbo(n)

@@ -118,7 +118,7 @@ func (n *node) acquire(ctx context.Context, r inode.Rights) (got bool, err error
 	n.cond.Broadcast()
 	n.mu.Unlock()
 	var reply wire.AttrReply
-	err = n.c.ses.do(ctx, &wire.Acquire{Ino: n.ino, Rights: r}, &reply, func(k *call, err error) {
+	err = n.ask(ctx, &wire.Acquire{Ino: n.ino, Rights: r}, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}

@@ -339,7 +339,7 @@ func (c *Cluster) Client(t testing.TB) *client.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), stepPatience)
 	defer cancel()
-	cl, err := client.Connect(ctx, client.Config{Masters: c.Masters(), Key: key, Host: "test"})
+	cl, err := client.Connect(ctx, client.Config{Masters: c.Masters(), Key: key, Host: "test", Intents: filepath.Join(t.TempDir(), "intents")})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func (r *mountRole) run(log *slog.Logger) error {
 	notify := fuse.NewNotifier()
 	c, err := client.Connect(ctx, client.Config{
 		Masters: []string{r.Master}, Key: key, Path: r.Path, Host: r.Name, Mount: r.Dir,
-		ReadOnly: opts.ReadOnly, Notify: notify, Log: log, Timeout: r.Timeout,
+		ReadOnly: opts.ReadOnly, Notify: notify, Log: log, Timeout: r.Timeout, Intents: r.Dir + ".intents",
 	})
 	if err != nil {
 		return err
