@@ -120,7 +120,7 @@ func newCluster(t testing.TB, n int, killable bool) *cluster {
 		c.startChunkd(d, killable)
 	}
 	// All are up when a chunk can be placed on as many.
-	probe := c.connect(nil)
+	probe := c.connect(func(cfg *Config) { cfg.Intents = "" }) // the answer to a create brings a lease
 	eventually(t, "the chunkservers are registered", func() bool {
 		fs, err := probe.StatFS(bg)
 		return err == nil && fs.Total > 0 && c.allRegistered(probe)

@@ -60,7 +60,7 @@ func TestSmallFileCost(t *testing.T) {
 	}
 	warm := create(t, a, "warm") // connections to chunkservers
 	write(t, warm, []byte("x"), 0)
-	if err := warm.Flush(bg); err != nil {
+	if err := warm.Sync(bg, false); err != nil {
 		t.Fatal(err)
 	}
 	warm.Close()
@@ -74,10 +74,10 @@ func TestSmallFileCost(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
+	eventually(t, "the file is committed", func() bool { a.taskMu.Lock(); defer a.taskMu.Unlock(); return len(a.tasks) == 0 })
 	if n := a.met.writes.Get() - before; n != 1 {
 		t.Errorf("%d writes for one small file", n)
 	}
-	eventually(t, "the file is committed", func() bool { a.taskMu.Lock(); defer a.taskMu.Unlock(); return len(a.tasks) == 0 })
 	asked := func() uint64 { return a.met.reads.Get() - a.met.hedges.Get() } // a busy machine hedges
 	reads, misses := asked(), a.met.attrMisses.Get()+a.met.entryMiss.Get()
 	node, err := a.Lookup(bg, d, "x")

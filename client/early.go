@@ -253,8 +253,12 @@ func (e *early) less(k earlyName, slow bool) {
 func (e *early) begin(session uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.log != nil {
-		e.log.begin(session)
+	if e.log == nil {
+		return
+	}
+	e.log.begin(session)
+	if !e.asking {
+		e.asking = e.c.spawn(e.reserve)
 	}
 }
 

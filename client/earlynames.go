@@ -259,7 +259,7 @@ type earlyRename struct {
 func (r *earlyRename) claim() bool {
 	r.m.mu.Lock()
 	isDir := r.m.attr.Kind == inode.Dir
-	ok := r.m.known && r.m.can(inode.R) && !r.m.dead && (!isDir || r.p == r.q && r.v == nil)
+	ok := r.m.known && r.m.can(inode.R) && !r.m.dead && (!isDir || r.p == r.q && r.v == nil && r.m.can(inode.W))
 	if ok {
 		r.m.begun(1)
 	}

@@ -20,7 +20,9 @@ import (
 //
 // Between 2 and 4 others read the old state, without rights. No request is ever
 // queued behind a mark, only behind names, and a mount answers recalls whatever
-// requests of its own wait: so nothing waits in a circle.
+// requests of its own wait, but for changes made early under W on a directory:
+// those go before others' locks on names, and wait themselves only for rights
+// that are given back without a change of names. So nothing waits in a circle.
 type change struct {
 	q    *request  // what to answer; done and fail must take it from here. nil: the master's own
 	s    *session  // who asks; nil: nobody
@@ -93,13 +95,15 @@ func (l *loop) repeated(c *change) bool {
 // lockNames takes all of c's names or queues c behind one that is taken.
 func (l *loop) lockNames(c *change) {
 	for _, k := range c.names {
-		if lock := l.names[k]; lock != nil && lock.owner != c {
+		if lock := l.names[k]; lock != nil && lock.owner != c && !l.precedes(c, lock.owner, k.dir) {
 			lock.queue = append(lock.queue, c)
 			return
 		}
 	}
 	for _, k := range c.names {
-		l.names[k] = &nameLock{owner: c}
+		if under := l.names[k]; under == nil || under.owner != c {
+			l.names[k] = &nameLock{owner: c, under: under}
+		}
 		l.mark(c, k.dir)
 	}
 	c.locked = true
@@ -109,6 +113,15 @@ func (l *loop) lockNames(c *change) {
 type nameLock struct {
 	owner *change
 	queue []*change // first come first
+	under *nameLock // of another mount's change that must wait for this one; see precedes
+}
+
+// precedes tells whether c goes before a change that has locked one of its
+// names. While c's mount holds W on the directory, changes of other mounts there
+// cannot go on before that was recalled; and the mount gives W back only when
+// the changes that it has made early, c among them, are in the log.
+func (l *loop) precedes(c, owner *change, dir inode.Ino) bool {
+	return c.s != nil && owner.s != c.s && l.rights.held(dir, c.s)&inode.W != 0
 }
 
 // unlockNames frees c's names and lets those that wait for them try again.
@@ -118,15 +131,37 @@ func (l *loop) unlockNames(c *change) {
 	}
 	c.locked = false
 	for _, k := range c.names {
-		lock := l.names[k]
-		if lock == nil || lock.owner != c {
+		lock := l.unlockName(k, c)
+		if lock == nil {
 			continue // the same name twice
 		}
-		delete(l.names, k)
 		for _, next := range lock.queue {
 			l.later(func() { l.lockNames(next) })
 		}
 	}
+}
+
+// unlockName takes c's lock out of those on a name.
+func (l *loop) unlockName(k nameKey, c *change) *nameLock {
+	top := l.names[k]
+	if top == nil {
+		return nil
+	}
+	if top.owner == c {
+		if top.under != nil {
+			l.names[k] = top.under
+		} else {
+			delete(l.names, k)
+		}
+		return top
+	}
+	for above := top; above.under != nil; above = above.under {
+		if lock := above.under; lock.owner == c {
+			above.under = lock.under
+			return lock
+		}
+	}
+	return nil
 }
 
 // mark notes that c is about to change ino.
@@ -171,8 +206,12 @@ func (l *loop) marked(ino inode.Ino, s *session) bool {
 
 // nameMarked tells whether somebody other than s is about to change a name.
 func (l *loop) nameMarked(dir inode.Ino, name string, s *session) bool {
-	lock := l.names[nameKey{dir, name}]
-	return lock != nil && lock.owner.s != s
+	for lock := l.names[nameKey{dir, name}]; lock != nil; lock = lock.under {
+		if lock.owner.s != s {
+			return true
+		}
+	}
+	return false
 }
 
 // step goes on with a change: recalls what stands in its way, or logs it.
