@@ -12,7 +12,7 @@ MNT     ?= /mnt/varve
 PURE    := . ./chunk ./inode ./status ./codec ./conf ./wire ./master/state ./master/image ./master/placement ./master/locks
 TIME    ?= 30s
 
-.PHONY: build up needs test test-race fuzz lint bench clean
+.PHONY: build up needs test test-race torture mutate fuzz lint bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags='$(LDFLAGS) -s -w -X main.version=$(VERSION)' -o bin/varve ./cmd/varve
@@ -29,6 +29,15 @@ test: needs build lint
 
 test-race: needs build
 	$(GOTEST) -race -timeout 25m ./...
+
+# Cuts the power, breaks disks and lets them lie: every short sequence of changes with far more
+# crash states than "make test", and random runs for TIME. A failure prints how to replay it.
+torture:
+	VARVE_TORTURE=$(TIME) GOGC=300 $(GOTEST) -count=1 -timeout 0 -v -run '^(TestCrashEverywhere|TestStorm)$$' ./segment
+
+# Breaks the segment store in many ways, one at a time: the tests must notice each.
+mutate:
+	go run ./test/mutate
 
 # Runs every fuzz target for TIME each.
 fuzz:

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/engine/sim"
 )
 
@@ -80,5 +81,163 @@ func TestWitness(t *testing.T) {
 	if w.s.stat.cleaned.Get() == 0 {
 		t.Error("nothing was cleaned")
 	}
+	w.check(w.s, true)
+}
+
+// tiny writes a few bytes to chunk 1, in a frame of one block.
+func (w *world) tiny(off uint32) {
+	w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: off, Data: w.fill(50)}))
+}
+
+// lose lets the next write to a segment be lost.
+func (w *world) lose() {
+	w.disk.Inject(sim.Fault{Effect: sim.Lose, Kinds: []engine.Kind{engine.WriteSync}, File: containerName(0), Times: 1})
+}
+
+// TestCutFramesStayCut: a frame that was cut does not take the place of a later one that
+// was durable and is lost.
+func TestCutFramesStayCut(t *testing.T) {
+	w := newWorld(t, "cut frames", 1, 512)
+	w.keepAll, w.damaged = true, true
+	w.tiny(0)
+	w.disk.Drain()
+	w.tiny(100)
+	w.tiny(200)
+	if n := len(w.disk.Pending()); n != 2 {
+		t.Fatalf("%d writes are under way, want 2", n)
+	}
+	sector := 0
+	w.restart(sim.ChooseFunc(func(n int) int { // of the first frame one sector arrives, the second is whole
+		sector++
+		if sector == 1 || sector > headerSize/512 {
+			return n - 1
+		}
+		return 0
+	}))
+	w.lose()
+	w.tiny(300)
+	w.disk.Drain()
+	w.tiny(400)
+	w.disk.Drain()
+	if !w.judge(w.disk.CrashClone(sim.Oldest), true) {
+		t.Error("a lost frame was not noticed")
+	}
+}
+
+// TestLostBeforeDurable: a frame that is missing before one that knew it to be durable is
+// no torn end of the log.
+func TestLostBeforeDurable(t *testing.T) {
+	w := newWorld(t, "lost frame", 1, 512)
+	w.keepAll, w.damaged = true, true
+	w.tiny(0)
+	w.disk.Drain()
+	w.lose()
+	for off := uint32(100); off <= 300; off += 100 {
+		w.tiny(off)
+		w.disk.Drain()
+	}
+	if !w.judge(w.disk.CrashClone(sim.Oldest), true) {
+		t.Error("a lost frame was not noticed")
+	}
+}
+
+// TestCleanerAwaitsImport: what an import brought is not moved while its commit may yet be
+// lost: moved bytes would end up in the old content.
+func TestCleanerAwaitsImport(t *testing.T) {
+	w := newWorld(t, "cleaner and import", 1, 512)
+	w.tiny(0)
+	w.disk.Drain()
+	imp, err := w.s.Begin(1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := state{exists: true, version: 2, data: make([]byte, modelSize)}
+	part := w.fill(8192)
+	copy(next.data[8192:], part)
+	if err := imp.Write(8192, part, nil); err != nil {
+		t.Fatal(err)
+	}
+	g := w.s.heads[headBulk].seg
+	for g.state == segOpen {
+		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Data: w.fill(8192)}))
+	}
+	w.must(w.s.Sync([]chunk.ID{1, 2}))
+	w.disk.Drain()
+	small := w.s.heads[headSmall].seg
+	held := w.disk.Inject(sim.Fault{Effect: sim.Stall, Kinds: []engine.Kind{engine.WriteSync}, File: small.file.Name(), Off: small.base + int64(small.end), Len: blockSize})
+	h := w.history(1)
+	n := h.add(next)
+	tk, err := imp.commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tk.Then(func(err error) {
+		if err == nil {
+			h.ack(n)
+		}
+	})
+	w.onStep = func() {
+		for _, ch := range []sim.Chooser{sim.Oldest, sim.Newest, sim.Random(w.rnd.Uint64())} {
+			w.crash(ch, 0)
+		}
+		for _, p := range w.disk.Pending() {
+			if !p.Stalled {
+				return
+			}
+		}
+		held.Lift() // nothing goes on without the commit
+	}
+	w.s.mu.Lock()
+	g.evict = true
+	w.s.unlock()
+	for g.state != segFree && w.s.clean() {
+	}
+	if g.state != segFree {
+		t.Errorf("the segment is %v", g.state)
+	}
+	w.disk.Drain()
+	w.check(w.s, true)
+}
+
+// TestPins: a segment is not freed as long as somebody reads it.
+func TestPins(t *testing.T) {
+	w := newWorld(t, "pins", 1, 512)
+	w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Data: w.fill(9000)}))
+	g := w.s.heads[headSmall].seg
+	if b := w.s.heads[headBulk].seg; g == nil || g.frames == 0 {
+		g = b
+	}
+	for g.state == segOpen {
+		w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: 12288, Data: w.fill(9000)}))
+	}
+	w.must(w.s.Sync([]chunk.ID{1}))
+	w.disk.Drain()
+	r := readers.Get().(*reader)
+	defer r.recycle()
+	r.alone, r.buf = true, make([]byte, 9000)
+	w.s.mu.Lock()
+	w.s.gather(&w.s.index.find(1).body, 0, 9000, r)
+	g.evict = true
+	w.s.unlock()
+	if g.pins == 0 {
+		t.Fatal("the read is of another segment")
+	}
+	read := false
+	w.onStep = func() {
+		if !read && g.state == segCleaning && len(w.disk.Pending()) == 0 { // the cleaner waits
+			read = true
+			if err := r.run(); err != nil {
+				t.Errorf("the bytes are gone before they are read: %v", err)
+			}
+			w.s.letGo(r)
+			w.tiny(30000) // something for the disk to do
+		}
+	}
+	for g.state != segFree && w.s.clean() {
+	}
+	if !read || g.state != segFree {
+		t.Errorf("segment is %v, its reader was waited for: %v", g.state, read)
+	}
+	w.disk.Drain()
 	w.check(w.s, true)
 }

@@ -1,0 +1,63 @@
+package main
+
+// mutation is one way to break the store.
+type mutation struct {
+	name, why string
+	file      string
+	old, with string // old must be in the file once
+}
+
+var mutations = []mutation{
+	{"read-crc", "a read does not check what it has read", "segment/read.go",
+		"op.Err == nil && chunk.Verify(p.sums, p.off-p.pre(), p.buf) < 0 {", "op.Err == nil {"},
+	{"header-crc", "the checksum of a frame's header is not looked at", "segment/format.go",
+		"sum = chunk.SumUpdate(sum, b[12:]); sum != le.Uint32(b[8:]) {", "sum = chunk.SumUpdate(sum, b[12:]); false {"},
+	{"seal-crc", "the checksum of a seal's body is not looked at", "segment/seal.go",
+		"sum := chunk.Sum(b); sum != t.bodySum {", "sum := chunk.Sum(b); sum != t.bodySum && false {"},
+	{"tail-crc", "payload at the end of the log counts without a look at it", "segment/recover.go",
+		"return verifyPayload(buf, b.f) == nil", "return true"},
+	{"no-dsync", "frames are written without DSYNC", "segment/frame.go",
+		"f.op = engine.Op{Kind: engine.WriteSync,", "f.op = engine.Op{Kind: engine.Write,"},
+	{"ack-early", "a frame counts as durable as soon as the disk has it", "segment/frame.go",
+		"h.flight[n].written && !h.flight[n].bad {", "h.flight[n].launched && !h.flight[n].bad {"},
+	{"ack-out-of-order", "a frame is acknowledged before an older one of its head", "segment/frame.go",
+		"	default:\n		s.advance(f.head)\n", "	default:\n		if !f.seal {\n			s.finish(f, nil)\n		}\n		s.advance(f.head)\n"},
+	{"ignore-write-error", "a failed write counts as done", "segment/frame.go",
+		"case op.Err != nil:", "case op.Err != nil && false:"},
+	{"no-incarnation", "writing goes on behind a cut under the old incarnation", "segment/recover.go",
+		"		g.incarnation = s.nextLSN()\n", ""},
+	{"no-cover", "what a torn frame has left is not covered", "segment/recover.go",
+		"		r.cover(&r.s.heads[i])\n", ""},
+	{"no-look-ahead", "the walk does not look behind its end", "segment/walk.go",
+		"	fd.ahead(w, off, last, disk)\n}", "}"},
+	{"place", "a frame may lie where it was not written to", "segment/walk.go",
+		"case h.seg != w.g.n || h.off != off:", "case false:"},
+	{"durable-upto", "what headers say is durable is ignored", "segment/recover.go",
+		"if m.newer(r.marks[i]) {", "if m.newer(r.marks[i]) && false {"},
+	{"names", "nobody asks whom a lost frame was about", "segment/recover.go",
+		"		r.suspects[name] = true\n", "		_ = name\n"},
+	{"first-frame", "frames follow a first one that is not durable", "segment/frame.go",
+		"g.flight[0].off == 0 && g.flight[0] != f {", "g.flight[0].off == 0 && g.flight[0] != f && false {"},
+	{"one-head", "a chunk changes its head while something of it is in flight", "segment/write.go",
+		"r != nil && r.seq > s.heads[r.head].durable.seq {", "r != nil && r.seq > s.heads[r.head].durable.seq && false {"},
+	{"cleaner-cas", "the cleaner moves what was overwritten meanwhile", "segment/clean.go",
+		"!ok || again != cur || r != nil && r.flags&recSwitch != 0 {", "(!ok || again != cur) && false || r != nil && r.flags&recSwitch != 0 {"},
+	{"cleaner-settle", "a segment is freed before what made it dead is durable", "segment/clean.go",
+		"if err := s.settle(); err != nil {", "if err := s.failed; err != nil {"},
+	{"cleaner-witness", "no frame outside of a freed segment tells what is durable", "segment/clean.go",
+		"return s.testify()", "return nil"},
+	{"cleaner-pins", "a segment is freed under those who read it", "segment/clean.go",
+		"for g.pins > 0 {", "for g.pins > 0 && false {"},
+	{"cleaner-import", "the cleaner does not wait for the commit of an import", "segment/import.go",
+		"r.flags = r.flags&^recDamaged | recSwitch", "r.flags = r.flags &^ recDamaged"},
+	{"tombstone", "a deletion is forgotten while there are older entries", "segment/clean.go",
+		"return r, r.state == g.n && r.refs > 1", "return r, false"},
+	{"free-one-end", "only one end of a freed segment is marked", "segment/keep.go",
+		"for _, off := range ends {", "for _, off := range ends[:1] {"},
+	{"hide", "entries from before an import or a deletion count", "segment/replay.go",
+		"p.imp == 0 && p.lsn < rec.hide:", "p.imp == 0 && p.lsn < rec.hide && false:"},
+	{"scrub-seals", "the scrubber does not look at seals", "segment/scrub.go",
+		"err := s.checkSeal(g, incarnation, first, last)", "err := error(nil)"},
+	{"scrub-headers", "the scrubber does not look at the headers of open segments", "segment/scrub.go",
+		"		s.scrubOpen(g)\n", "		_ = g\n"},
+}
