@@ -8,7 +8,8 @@
 // all older frames of the same head, are on the medium. Which bytes of a chunk lie
 // where is known to an index in memory that is rebuilt from the log at Open.
 //
-// chunkd calls it, one Store for each disk; cmd and tests call [Inspect]. It calls
+// chunkd calls it, one Store for each disk; cmd and tests call [Inspect], [InspectIndex]
+// and [Check], which open a store on an overlay and change nothing on disk. It calls
 // engine and imports the nouns chunk and status.
 //
 // Checkpoints bound the time of Open: the index is saved now and then, while writes go

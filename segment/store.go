@@ -34,6 +34,9 @@ type Config struct {
 	// is held for never ending; 0: 2 s and 60 s.
 	SlowAfter, FailAfter time.Duration
 
+	// offline is for Check and InspectIndex: no goroutine runs, and abandon ends it.
+	offline bool
+
 	// step is for tests: no goroutine runs by itself, and whoever waits calls step, which
 	// ends one disk operation or reports that there is none.
 	step func() bool
@@ -194,7 +197,7 @@ func Open(cfg Config) (*Store, error) {
 	if err := s.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open segment store: %w", err), s.closeFiles())
 	}
-	if s.step == nil {
+	if s.step == nil && !cfg.offline {
 		s.workers.Add(4)
 		go s.keep()
 		go s.checkpointLoop()

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
+	"io"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/chunkd"
 	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/segment"
 )
 
 func chunkdCommand() *cobra.Command {
@@ -17,7 +21,12 @@ func chunkdCommand() *cobra.Command {
 	}
 	s := addSettings(c, "chunkd")
 	keyFile := c.Flags().String("key-file", "", "file with the cluster key (default: cluster.key-file of the configuration)")
+	check := c.Flags().String("check", "", "check the store in this directory and exit; the chunkserver must not run, nothing is changed")
+	asJSON := c.Flags().Bool("json", false, "with --check: print JSON")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if *check != "" {
+			return checkStore(c.OutOrStdout(), *check, *asJSON)
+		}
 		f, err := s.load(c)
 		if err == nil {
 			if *keyFile != "" {
@@ -31,6 +40,32 @@ func chunkdCommand() *cobra.Command {
 		return err
 	}
 	return c
+}
+
+// checkStore is 'varve chunkd --check DIR'.
+func checkStore(out io.Writer, dir string, asJSON bool) error {
+	rep, err := segment.Check(dir)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if err := json.NewEncoder(out).Encode(rep); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(out, "%s: disk %s of chunkserver %s, cluster %q\n", rep.Dir, rep.Disk, rep.Server, rep.Cluster)
+		fmt.Fprintf(out, "%d chunks, %s of %s used, %d segments, checked in %.1f s\n", rep.Chunks, bytesText(rep.Live), bytesText(rep.Capacity), rep.Segments, rep.Took)
+		for _, id := range rep.Damaged {
+			fmt.Fprintf(out, "damaged: chunk %s\n", id)
+		}
+		for _, p := range rep.Problems {
+			fmt.Fprintf(out, "damaged: %s\n", p)
+		}
+	}
+	if rep.Damages > 0 {
+		return fmt.Errorf("%s: %d damages found; start the chunkserver, it reports them and the master has the chunks copied anew", dir, rep.Damages)
+	}
+	return nil
 }
 
 func runChunkd(c *cobra.Command, f *conf.File) error {

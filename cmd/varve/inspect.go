@@ -1,10 +1,13 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/state"
@@ -24,7 +27,25 @@ func inspectCommand() *cobra.Command {
 	}
 	seg.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	seg.Flags().BoolVar(&verify, "verify", false, "read all data and check its checksums")
-	c.AddCommand(seg,
+	var one string
+	index := &cobra.Command{
+		Use:   "index DIR",
+		Short: "print which bytes of which chunk lie where in a chunkserver's directory",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var id uint64
+			if one != "" {
+				var err error
+				if id, err = strconv.ParseUint(one, 16, 64); err != nil || id == 0 {
+					return fmt.Errorf("--chunk %s: write the chunk's number in hexadecimal, as 'varve fileinfo' prints it", one)
+				}
+			}
+			return segment.InspectIndex(args[0], c.OutOrStdout(), asJSON, chunk.ID(id))
+		},
+	}
+	index.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	index.Flags().StringVar(&one, "chunk", "", "print this chunk only")
+	c.AddCommand(seg, index,
 		&cobra.Command{
 			Use:   "changelog DIR",
 			Short: "print the changelog of a master's directory, a line an operation",

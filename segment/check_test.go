@@ -1,0 +1,110 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine/posix"
+)
+
+// dirSum sums up all files of a directory.
+func dirSum(t *testing.T, dir string) map[string]uint32 {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := make(map[string]uint32)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[name] = chunk.Sum(b)
+	}
+	return sums
+}
+
+// TestCheck: an offline check finds nothing in a good store and the damage in a bad one,
+// names the chunk, and changes no byte.
+func TestCheck(t *testing.T) {
+	dir, _, at := inspectedStore(t)
+	before := dirSum(t, dir)
+	rep, err := Check(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rep.Damages != 0 || rep.Chunks != 1 || len(rep.Problems) > 0 || rep.Segments == 0 || rep.Cluster != "test" {
+		t.Fatalf("a good store: %+v", rep)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, containerName(0)), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("spoilt"), at+100); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spoilt := dirSum(t, dir)
+	if rep, err = Check(dir); err != nil {
+		t.Fatal(err)
+	}
+	if rep.Damages != 1 || len(rep.Damaged) != 1 || rep.Damaged[0] != chunk.ID(1).String() {
+		t.Fatalf("a bad store: %+v", rep)
+	}
+	after := dirSum(t, dir)
+	for name, sum := range spoilt {
+		if after[name] != sum {
+			t.Errorf("%s was changed", name)
+		}
+	}
+	if len(after) != len(before) {
+		t.Errorf("%d files, before there were %d", len(after), len(before))
+	}
+	if _, err := Check(t.TempDir()); err == nil {
+		t.Error("an empty directory is a good store")
+	}
+}
+
+// TestCheckInUse: a store that is in use is refused.
+func TestCheckInUse(t *testing.T) {
+	dir, _, _ := inspectedStore(t)
+	d, err := posix.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := Check(dir); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("check of a store in use: %v", err)
+	}
+}
+
+func TestInspectIndex(t *testing.T) {
+	dir, seg, _ := inspectedStore(t)
+	var out bytes.Buffer
+	if err := InspectIndex(dir, &out, true, 1); err != nil {
+		t.Fatal(err)
+	}
+	var v chunkView
+	if err := json.Unmarshal(out.Bytes(), &v); err != nil {
+		t.Fatal(err)
+	}
+	if v.Chunk != 1 || v.Length != 9000 || len(v.Extents) != 1 || v.Extents[0].Segment != seg || v.Extents[0].Len != 9000 {
+		t.Errorf("%+v", v)
+	}
+	out.Reset()
+	if err := InspectIndex(dir, &out, false, 0); err != nil || !strings.Contains(out.String(), "version 1 writes 1 length 9000 extents 1") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if err := InspectIndex(dir, &out, false, 77); err == nil {
+		t.Error("a chunk that is not there is printed")
+	}
+}
