@@ -1,0 +1,204 @@
+package perf
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// FailoverOptions say how to load a mounted directory while somebody else kills
+// what serves it.
+type FailoverOptions struct {
+	Dir      string
+	Workers  int           // each in a directory of its own
+	Pace     time.Duration // pause of a worker between two changes
+	Duration time.Duration
+	Record   string // file to write the FailoverRecord to
+}
+
+// FailoverRecord is what the load was told: names that were acknowledged to be
+// there, and names that were acknowledged to be gone, below Dir.
+type FailoverRecord struct {
+	Begin  time.Time     `json:"begin"`
+	Done   int           `json:"done"`   // changes acknowledged
+	Failed int           `json:"failed"` // changes answered with an error
+	Error  string        `json:"error"`  // the first of them
+	Stalls []FailoverGap `json:"stalls"` // pauses of a worker of at least stallLeast, by time
+	There  []string      `json:"there"`
+	Gone   []string      `json:"gone"`
+}
+
+// FailoverGap is a pause between two acknowledged changes of one worker.
+type FailoverGap struct {
+	Worker int       `json:"worker"`
+	From   time.Time `json:"from"`
+	Millis float64   `json:"ms"`
+}
+
+// FailoverCheck is what became of the acknowledged changes.
+type FailoverCheck struct {
+	Lost     []string `json:"lost"`     // acknowledged to be there, and are not
+	Returned []string `json:"returned"` // acknowledged to be gone, and are there
+}
+
+// stallLeast is the shortest pause that is noted.
+const stallLeast = 20 * time.Millisecond
+
+// Failover makes, renames and removes files until the time is over, whatever
+// errors it gets, and notes what was acknowledged.
+func Failover(ctx context.Context, o FailoverOptions) (*FailoverRecord, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Duration)
+	defer cancel()
+	r := &FailoverRecord{Begin: time.Now()}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for w := range o.Workers {
+		dir := fmt.Sprintf("w%d", w)
+		if err := os.MkdirAll(filepath.Join(o.Dir, dir), 0o755); err != nil {
+			return nil, err
+		}
+		wg.Go(func() {
+			part := failoverWorker(ctx, o, w, dir)
+			mu.Lock()
+			defer mu.Unlock()
+			r.Done, r.Failed = r.Done+part.Done, r.Failed+part.Failed
+			if r.Error == "" {
+				r.Error = part.Error
+			}
+			r.Stalls, r.There, r.Gone = append(r.Stalls, part.Stalls...), append(r.There, part.There...), append(r.Gone, part.Gone...)
+		})
+	}
+	wg.Wait()
+	slices.SortFunc(r.Stalls, func(a, b FailoverGap) int { return a.From.Compare(b.From) })
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return r, os.WriteFile(o.Record, b, 0o644)
+}
+
+// failoverWorker runs one worker: of four files it makes, it renames two and removes one.
+func failoverWorker(ctx context.Context, o FailoverOptions, w int, dir string) *FailoverRecord {
+	r := &FailoverRecord{}
+	there := map[string]bool{} // acknowledged to be there (true) or gone (false); names in doubt are not in it
+	last := time.Now()
+	change := func(do func() error) bool {
+		err := do()
+		now := time.Now()
+		if err != nil {
+			r.Failed++
+			if r.Error == "" {
+				r.Error = err.Error()
+			}
+			return false
+		}
+		r.Done++
+		if gap := now.Sub(last) - o.Pace; gap >= stallLeast {
+			r.Stalls = append(r.Stalls, FailoverGap{Worker: w, From: last, Millis: float64(gap.Microseconds()) / 1e3})
+		}
+		last = now
+		return true
+	}
+	for i := 0; ctx.Err() == nil; i++ {
+		name := filepath.Join(dir, fmt.Sprintf("f%07d", i))
+		path := filepath.Join(o.Dir, name)
+		if change(func() error { return makeEmpty(path) }) {
+			there[name] = true
+		}
+		time.Sleep(o.Pace)
+		if !there[name] || ctx.Err() != nil {
+			continue
+		}
+		switch i % 4 {
+		case 0, 1:
+			delete(there, name)
+			if change(func() error { return os.Rename(path, path+".r") }) {
+				there[name], there[name+".r"] = false, true
+			}
+		case 2:
+			delete(there, name)
+			if change(func() error { return os.Remove(path) }) {
+				there[name] = false
+			}
+		default:
+			continue
+		}
+		time.Sleep(o.Pace)
+	}
+	for name, yes := range there {
+		if yes {
+			r.There = append(r.There, name)
+		} else {
+			r.Gone = append(r.Gone, name)
+		}
+	}
+	return r
+}
+
+func makeEmpty(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// ReadFailoverRecord reads what Failover has written.
+func ReadFailoverRecord(name string) (*FailoverRecord, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	r := new(FailoverRecord)
+	return r, json.Unmarshal(b, r)
+}
+
+// Check looks for the acknowledged changes below dir, which should be a mount
+// that has cached nothing.
+func (r *FailoverRecord) Check(dir string) (*FailoverCheck, error) {
+	c := &FailoverCheck{}
+	is := func(name string) (bool, error) {
+		_, err := os.Lstat(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	for _, name := range r.There {
+		ok, err := is(name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			c.Lost = append(c.Lost, name)
+		}
+	}
+	for _, name := range r.Gone {
+		ok, err := is(name)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			c.Returned = append(c.Returned, name)
+		}
+	}
+	return c, nil
+}
+
+// Worst is the longest stall that touches the time from..to, in milliseconds.
+func (r *FailoverRecord) Worst(from, to time.Time) (worst float64) {
+	for _, g := range r.Stalls {
+		end := g.From.Add(time.Duration(g.Millis * float64(time.Millisecond)))
+		if g.From.Before(to) && end.After(from) {
+			worst = max(worst, g.Millis)
+		}
+	}
+	return worst
+}
