@@ -12,7 +12,10 @@ MNT     ?= /mnt/varve
 PURE    := . ./chunk ./inode ./status ./codec ./conf ./wire ./master/state ./master/image ./master/placement ./master/locks
 TIME    ?= 30s
 
-.PHONY: build up needs test test-race torture mutate fuzz lint bench clean
+# How long test-ha torments the six-machine plan.
+HA      ?= 30m
+
+.PHONY: build up needs test test-ha test-race torture mutate fuzz lint bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags='$(LDFLAGS) -s -w -X main.version=$(VERSION)' -o bin/varve ./cmd/varve
@@ -38,6 +41,10 @@ torture:
 # Breaks the segment store in many ways, one at a time: the tests must notice each.
 mutate:
 	go run ./test/mutate
+
+# Every fault of test/ha on the six-machine plan, again and again.
+test-ha: needs build
+	VARVE_HA=$(HA) $(GOTEST) -count=1 -v -timeout 24h -run TestLong ./test/ha
 
 # Runs every fuzz target for TIME each.
 fuzz:

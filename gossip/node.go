@@ -174,6 +174,9 @@ func (n *Node) Addr() string {
 // Events delivers news. It should be read promptly; what does not fit is dropped.
 func (n *Node) Events() <-chan Event { return n.events }
 
+// Done is closed when the node closes.
+func (n *Node) Done() <-chan struct{} { return n.stop }
+
 func (n *Node) tell(e Event) {
 	select {
 	case n.events <- e:

@@ -3,7 +3,7 @@
 # use, as far as they are missing. Names them when it may not install.
 set -euo pipefail
 declare -A of=( [fusermount3]=fuse3 [fio]=fio [sqlite3]=sqlite3 [setfacl]=acl [getfattr]=attr [rsync]=rsync
-  [ip]=iproute2 [git]=git [chromium]=chromium [dbench]=dbench )
+  [ip]=iproute2 [git]=git [chromium]=chromium [dbench]=dbench [nft]=nftables )
 missing=()
 for tool in "${!of[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${of[$tool]}")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/chunkd"
 	"github.com/varvefs/varve/conf"
+	"github.com/varvefs/varve/gossip"
 	"github.com/varvefs/varve/segment"
 )
 
@@ -87,13 +88,21 @@ func runChunkd(c *cobra.Command, f *conf.File) error {
 	defer mon.close()
 	server, err = chunkd.Start(chunkd.Config{
 		Dirs: f.Chunkd.Dirs, Key: key, DataAddr: string(f.Chunkd.Listen), Advertise: string(f.Chunkd.Advertise),
-		Masters: f.Chunkd.Masters, HTTP: mon.addr, Labels: f.Chunkd.Labels, Version: version,
+		Masters: discover(c.Context(), f, key, f.Chunkd.Masters, func(m gossip.Meta) uint16 { return m.Servers }, log), HTTP: mon.addr, Labels: f.Chunkd.Labels, Version: version,
 		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Scrub: time.Duration(f.Chunkd.Scrub), Metrics: set, Log: log,
 	})
 	if err != nil {
 		return err
 	}
 	close(started)
+	node, err := startChunkdGossip(f, key, server.Addr().String(), log, set)
+	if err != nil {
+		server.Close()
+		return err
+	}
+	if node != nil {
+		defer node.Close()
+	}
 	log.Info("chunkserver is ready", "data", server.Addr(), "http", mon.addr, "dirs", f.Chunkd.Dirs)
 	tellParent(mon.addr, nil)
 	<-c.Context().Done()

@@ -17,6 +17,7 @@ import (
 	"github.com/varvefs/varve/client"
 	"github.com/varvefs/varve/conf"
 	"github.com/varvefs/varve/fuse"
+	"github.com/varvefs/varve/gossip"
 )
 
 // mountArgs are what 'varve mount' and 'mfsmount' share.
@@ -106,6 +107,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	set := metrics.NewSet()
 	host, _ := os.Hostname()
 	notify := fuse.NewNotifier()
+	f.Cluster.Masters = discover(ctx, f, key, f.Cluster.Masters, func(m gossip.Meta) uint16 { return m.Clients }, log)
 	connectCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cl, err := client.Connect(connectCtx, client.Config{
