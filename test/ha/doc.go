@@ -1,0 +1,9 @@
+// Package ha torments the six-machine plan (test/plan) and checks that nothing
+// that was acknowledged is lost, that all mounts agree, and that the virtual
+// address is where it should be. A short round runs with every test; the long
+// one when VARVE_HA names its length, as 'make test-ha' does. Faults are in
+// nemesis.go, the load in load.go, what must hold in check.go.
+//
+// The load runs as a process of its own on the client's machine: it is this test
+// binary again, told what to do by loadVariable.
+package ha
