@@ -41,6 +41,8 @@ var (
 	work    = flag.Duration("work", 60*time.Second, "length of the load; the master is killed after a quarter of it")
 	binary  = flag.String("binary", "bin/varve", "the varve binary, for the load")
 	keep    = flag.String("keep", "", "directory for the machines' files; empty: a temporary one")
+	workers = flag.Int("workers", 4, "callers of the load")
+	pace    = flag.Duration("pace", 2*time.Millisecond, "pause of a caller between two changes")
 	ownWay  = flag.Bool("varve", false, "measure Varve instead")
 	onlyFor = flag.String("what", "", "only this: kill or poweroff")
 )
@@ -75,7 +77,7 @@ func measure(d deployment, bin, dir, what string) (*result, error) {
 		return nil, err
 	}
 	record := filepath.Join(dir, "record.json")
-	load := exec.Command(bin, "perf", "failover", "--dir", at, "--record", record, "--duration", work.String())
+	load := exec.Command(bin, "perf", "failover", "--dir", at, "--record", record, "--duration", work.String(), "--workers", fmt.Sprint(*workers), "--pace", pace.String())
 	var said strings.Builder
 	load.Stdout, load.Stderr = &said, &said
 	if err := d.client().Start(load); err != nil {

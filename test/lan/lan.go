@@ -223,9 +223,10 @@ type space struct {
 }
 
 // newSpace makes the namespaces that the flags of unshare(1) name and runs the
-// script in them.
+// script in them. The sleeper is the parent of orphans; it ignores SIGCHLD, so
+// that the kernel buries them.
 func newSpace(flags, script string) (*space, error) {
-	args := append(strings.Fields(flags), "/bin/sh", "-c", script+"\necho ready; exec sleep infinity")
+	args := append(strings.Fields(flags), "/bin/sh", "-c", script+"\ntrap '' CHLD; echo ready; exec sleep infinity")
 	c := exec.Command("unshare", args...)
 	var said strings.Builder
 	c.Stderr = &said
