@@ -36,7 +36,8 @@ var segmentRows = []segmentRow{
 }
 
 // Segment measures a new store in o.Dir/perf-segment, and fio on a prewritten
-// file beside it. Every write waits until it is durable.
+// file beside it. Every write waits until it is durable. Then it measures what recovery
+// takes, and on a store in memory what cleaning costs.
 func Segment(ctx context.Context, backend string, o Options) (*Report, error) {
 	dir := filepath.Join(o.Dir, "perf-segment")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -65,10 +66,22 @@ func Segment(ctx context.Context, backend string, o Options) (*Report, error) {
 		}
 		r.Rows = append(r.Rows, row)
 	}
-	if !o.Fio {
-		return r, nil
+	if o.Fio {
+		if err := fioBeside(ctx, r, o); err != nil {
+			return r, err
+		}
 	}
-	return r, fioBeside(ctx, r, o)
+	for _, more := range []func() ([]Row, error){
+		func() ([]Row, error) { return recovery(ctx, backend, o) },
+		func() ([]Row, error) { return cleaning(ctx) },
+	} {
+		rows, err := more()
+		r.Rows = append(r.Rows, rows...)
+		if err != nil {
+			return r, err
+		}
+	}
+	return r, nil
 }
 
 // fioBeside fills the fio column from one prewritten file.

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/status"
@@ -17,12 +18,14 @@ import (
 // clean empties one segment if that is worth while, and tells whether it did.
 func (s *Store) clean() bool {
 	s.mu.Lock()
+	defer s.unlock()
 	g := s.victim()
 	if g == nil {
-		s.unlock()
 		return false
 	}
 	g.state = segCleaning
+	s.emptying(g)
+	defer s.rested()
 	err := s.empty(g)
 	if err == nil {
 		s.unlock()
@@ -33,7 +36,6 @@ func (s *Store) clean() bool {
 			s.retired++
 		}
 	}
-	defer s.unlock()
 	if err != nil {
 		g.state = segBad
 		if s.usable() == nil {
@@ -78,48 +80,6 @@ func (s *Store) emptied(g *segment) {
 // progress notes that cleaning is not in vain. mu is held.
 func (s *Store) progress() {
 	s.futile, s.mostFree, s.leastLive = 0, s.freeSegments(), s.index.live
-}
-
-// victim picks the sealed segment with the fewest live bytes, if it is all but dead or
-// segments are needed. mu is held.
-func (s *Store) victim() *segment {
-	if s.usable() != nil {
-		return nil
-	}
-	var best *segment
-	var unsealed []*segment
-	for _, g := range s.segs {
-		if g.unsealed {
-			unsealed = append(unsealed, g)
-		}
-	}
-	for _, g := range s.segs {
-		if !g.emptiable() || g.follows(unsealed) {
-			continue
-		}
-		if g.unsealed || g.evict && s.freeSegments() > metaFloor {
-			return g
-		}
-		if best == nil || g.live < best.live {
-			best = g
-		}
-	}
-	if s.index.live < s.leastLive {
-		s.progress()
-	}
-	need := s.freeSegments() < s.lowWater()
-	switch {
-	case best == nil:
-	case best.live < s.cheap():
-		return best
-	case need && best.live < s.payload()/20*19 && s.futile < len(s.segs):
-		return best
-	}
-	if need && s.freeSegments() <= dataFloor {
-		s.stuck = true
-		s.changed.Broadcast()
-	}
-	return nil
 }
 
 // emptiable tells whether the cleaner may take a segment: one that is sealed and all
@@ -205,6 +165,7 @@ func (s *Store) moveChunk(g *segment, id chunk.ID) error {
 	defer r.recycle()
 	r.alone = s.step != nil
 	for {
+		began := time.Now()
 		imp, more, err := s.collect(g, id, r)
 		if err != nil {
 			return err
@@ -231,6 +192,9 @@ func (s *Store) moveChunk(g *segment, id chunk.ID) error {
 			}
 		}
 		r.reset()
+		s.unlock()
+		s.ease(began)
+		s.mu.Lock()
 	}
 }
 
@@ -346,6 +310,8 @@ func (s *Store) moveData(g *segment, id chunk.ID, imp *Import, p *source) error 
 		first := (cur.off-cur.pre())/blockSize - (p.off-p.pre())/blockSize
 		m := entry{kind: kindData, flags: flagMoved, chunk: id, lsn: s.nextLSN(), off: cur.off, len: cur.len,
 			pos: pos + cur.pre(), pre: uint16(cur.pre()), post: uint16(cur.post())}
+		f.seg.inherit(g, n)
+		s.earn(n)
 		s.logMoved(f, &m, imp, p.sums[first:][:pieces])
 		s.stat.moved.Add(int(n))
 		s.copyIn(f, pos, p.buf[skip:][:n], false)

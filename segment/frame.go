@@ -220,6 +220,7 @@ func (f *frame) completed(op *engine.Op) {
 	case op.Err != nil:
 		s.writeFailed(f, op.Err)
 	default:
+		s.timed(f)
 		s.advance(f.head)
 		s.retire(f.head)
 	}

@@ -51,7 +51,7 @@ func (imp *Import) Write(off uint32, data []byte, sums []uint32) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if err := s.spaceFor(off, uint32(len(data))); err != nil {
+	if err := s.spaceFor(off, uint32(len(data)), fillImport); err != nil {
 		return err
 	}
 	p := part{chunk: imp.id, imp: imp, off: off, data: data, sums: sums, bulk: true}

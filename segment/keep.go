@@ -49,6 +49,13 @@ func (s *Store) tick(n int) {
 	s.mu.Lock()
 	if s.usable() == nil {
 		s.mark()
+		if s.index.live <= s.level(fillWarn) {
+			s.warned = false
+		} else if !s.warned {
+			s.warned = true
+			s.log.Warn("disk is nearly full; add disks or delete files", "disk", fmt.Sprintf("%016x", s.diskID), "live_bytes", s.index.live,
+				"refuses_copies_at", s.level(fillImport), "refuses_writes_at", s.level(fillWrite))
+		}
 	}
 	s.unlock()
 	if n%10 == 0 {
@@ -85,7 +92,10 @@ const growAhead = dataFloor + 3
 
 // lowWater is the number of free segments, made or not, below which the keeper cleans. mu
 // is held.
-func (s *Store) lowWater() int { return dataFloor + max(2, s.maxSegments/50) }
+func (s *Store) lowWater() int { return dataFloor + max(2, s.maxSegments/100) }
+
+// pressed is the number of free segments up to which it cleans in haste. mu is held.
+func (s *Store) pressed() int { return dataFloor + max(2, s.maxSegments/256) }
 
 // cheap is the number of live bytes below which a segment is emptied even if there is
 // no need. mu is held.

@@ -31,6 +31,7 @@ type recovery struct {
 	final map[chunk.ID]verdict
 	lost  uint64 // frames that were durable and cannot be read
 
+	kept     atomic.Int64    // bytes of seals in memory
 	suspects map[uint32]bool // names of chunks that such frames were about
 
 	saved []*saved // checkpoints, the newest first
@@ -59,6 +60,10 @@ func (s *Store) recover() error {
 	return nil
 }
 
+// keepMost is how many bytes of seals are kept in memory between the passes over the log;
+// what is beyond is read again.
+const keepMost = 256 << 20
+
 // lookers is how many segments are looked at at the same time.
 const lookers = 16
 
@@ -74,7 +79,11 @@ func (r *recovery) lookAll() {
 	var next atomic.Int64
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
-			r.found[i] = lookListed(s.segs[i], s.segSize, s.diskID, lists[uint32(i)], lsn)
+			fd := lookListed(s.segs[i], s.segSize, s.diskID, lists[uint32(i)], lsn)
+			if fd.sealed == nil || r.kept.Add(int64(fd.sealed.bodySize)) > keepMost {
+				fd.listed = nil
+			}
+			r.found[i] = fd
 		}
 	}
 	if s.step != nil {
@@ -136,8 +145,11 @@ func (r *recovery) lookNext() {
 
 // framesOf returns the frames of a segment, those of a sealed one from its seal.
 func (r *recovery) framesOf(fd *found) ([]*foundFrame, error) {
-	if fd.sealed == nil {
+	switch {
+	case fd.sealed == nil:
 		return fd.frames, nil
+	case fd.listed != nil:
+		return fd.listed, nil
 	}
 	frames, err := loadBody(fd.g, fd.sealed)
 	if err != nil {

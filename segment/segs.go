@@ -37,19 +37,21 @@ type segment struct {
 
 	state       segState
 	head        uint8
-	retired     bool   // the disk failed to write to it: never used again
-	unsealed    bool   // its seal is not on disk: recovery looks for what follows its last frame
-	evict       bool   // to be emptied soon, whatever it holds: its log is damaged
-	begun       bool   // its first frame is durable
-	reserve     bool   // was opened for what must always find room, not for data
-	incarnation uint64 // LSN drawn when writing to it began
-	end         uint32 // bytes filled by frames, also those not yet durable
-	previous    uint32 // sum of the last header
-	live        int64  // cost of its live extents in bytes
-	pins        int    // reads that rely on its contents
-	pending     int    // 1 while its seal is not durable
-	first, last uint64 // numbers of its first and last frame
-	lsn         uint64 // of its first entry
+	retired     bool    // the disk failed to write to it: never used again
+	unsealed    bool    // its seal is not on disk: recovery looks for what follows its last frame
+	evict       bool    // to be emptied soon, whatever it holds: its log is damaged
+	begun       bool    // its first frame is durable
+	reserve     bool    // was opened for what must always find room, not for data
+	incarnation uint64  // LSN drawn when writing to it began
+	end         uint32  // bytes filled by frames, also those not yet durable
+	previous    uint32  // sum of the last header
+	live        int64   // cost of its live extents in bytes
+	inherited   int64   // bytes of what the cleaner moved here...
+	ages        float64 // ...and the sum over them of the LSNs at which they were born
+	pins        int     // reads that rely on its contents
+	pending     int     // 1 while its seal is not durable
+	first, last uint64  // numbers of its first and last frame
+	lsn         uint64  // of its first entry
 	frames      uint32
 	body        []byte                // seal body so far; nil when sealed
 	set         map[chunk.ID]struct{} // chunks that it has entries of; nil when sealed
@@ -121,7 +123,7 @@ func (s *Store) start(g *segment, h *head) {
 	if g.live != 0 {
 		panic(fmt.Sprintf("BUG: segment %d has %d live bytes before it is written", g.n, g.live))
 	}
-	g.body, g.chunks = nil, nil
+	g.body, g.chunks, g.inherited, g.ages = nil, nil, 0, 0
 	g.set = make(map[chunk.ID]struct{})
 	h.seg = g
 	s.checkpoints.opened++

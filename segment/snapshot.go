@@ -51,10 +51,10 @@ type checkpointing struct {
 }
 
 // due says whether enough has been logged since the last checkpoint: at least a
-// sixteenth of the store, and eight times as much as it takes to write one. mu is held.
+// sixteenth of the store, and 32 times as much as it takes to write one. mu is held.
 func (s *Store) due() bool {
 	c := &s.checkpoints
-	return c.opened >= max(4, len(s.segs)/16, int(8*c.bytes/uint64(s.segSize))) && s.usable() == nil
+	return c.opened >= max(4, len(s.segs)/16, int(32*c.bytes/uint64(s.segSize))) && s.usable() == nil
 }
 
 // closeAfter is how many segments must have been opened for Close to take a checkpoint.

@@ -46,7 +46,7 @@ const (
 	minSegments = 16 // segments that a store must have room for
 	dataFloor   = 5  // free segments that data does not touch
 	metaFloor   = 2  // free segments that only the cleaner touches
-	reserved    = 8  // segments that are no room for data: open ones, and those above
+	reserved    = 10 // segments that are no room for data: open ones, and those above
 	lsnSlack    = 1 << 32
 )
 
@@ -102,6 +102,9 @@ type Store struct {
 	futile      int   // segments emptied since there was progress
 	mostFree    int   // free segments when there was
 	leastLive   int64 // live bytes when there was
+	warned      bool  // that it is nearly full
+	pacing      pacing
+	plan        []*segment // to be emptied next
 
 	health health
 	scrub  scrubber
@@ -454,12 +457,23 @@ func (s *Store) Space() Space {
 	return p
 }
 
-// capacity is the cost of live extents that the store takes, in bytes: a tenth of it
-// stays empty, because a full log is all cleaning. mu is held.
-func (s *Store) capacity() int64 {
+// How full a store may get, in percent of what its segments hold without the reserve: the
+// rest is what cleaning lives on. Deletions, trims and the cleaner are never refused.
+const (
+	fillWarn   = 85 // from here on it is told
+	fillImport = 90 // no copies of chunks from elsewhere
+	fillWrite  = 95 // no data at all
+)
+
+// capacity is the cost of live extents that the store takes, in bytes. mu is held.
+func (s *Store) capacity() int64 { return s.level(fillWrite) }
+
+// level is the cost of live extents at which the store is full to the given percentage. mu
+// is held.
+func (s *Store) level(percent int64) int64 {
 	n := s.maxSegments - s.retired
 	n -= max(reserved, n*3/100)
-	return int64(n) * s.payload() / 10 * 9
+	return max(0, int64(n)) * s.payload() / 100 * percent
 }
 
 // payload is the cost of extents that a segment is sure to hold: what frame headers, the

@@ -24,6 +24,7 @@ type found struct {
 	sealed  *trailer      // it has a valid seal
 	spoiled bool          // its last block is neither blank nor valid
 	frames  []*foundFrame // of a segment without a valid seal
+	listed  []*foundFrame // of one with a valid seal, if there was memory to keep them
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
 	known   bool          // the checkpoint has all that it tells
@@ -164,7 +165,7 @@ func (fd *found) lookEnd(w *window, disk uint64) {
 	if err == nil && t.disk == disk && t.seg == fd.g.n {
 		var frames []*foundFrame
 		if frames, err = loadBody(fd.g, &t); err == nil {
-			fd.sealed = &t
+			fd.sealed, fd.listed = &t, frames
 			for _, f := range frames {
 				fd.witness(f)
 			}

@@ -200,7 +200,7 @@ func (s *Store) admit(w *Write) error {
 		return err
 	}
 	if w.What == WriteData {
-		return s.spaceFor(w.Off, w.Len)
+		return s.spaceFor(w.Off, w.Len, fillWrite)
 	}
 	return nil
 }
@@ -213,10 +213,10 @@ func (s *Store) usable() error {
 	return s.failed
 }
 
-// spaceFor refuses data that would fill the disk beyond what can be cleaned. mu is held.
-func (s *Store) spaceFor(off, n uint32) error {
+// spaceFor refuses data that would fill the disk to more than a percentage. mu is held.
+func (s *Store) spaceFor(off, n uint32, percent int64) error {
 	e := extent{off: off, len: n}
-	if s.index.live+e.cost() > s.capacity() {
+	if s.index.live+e.cost() > s.level(percent) {
 		return status.Errorf(status.NoSpace, "disk %016x: %d bytes in use", s.diskID, s.index.live)
 	}
 	return nil
@@ -236,10 +236,12 @@ func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces in
 		if err := s.usable(); err != nil {
 			return nil, 0, err
 		}
-		h := s.headOf(id, h)
-		f, pos, ok := s.tryReserve(h, urgent, off, n, pieces)
-		if ok {
-			return f, pos, nil
+		if urgent || s.mayEnter() {
+			h := s.headOf(id, h)
+			if f, pos, ok := s.tryReserve(h, urgent, off, n, pieces); ok {
+				s.enter(n)
+				return f, pos, nil
+			}
 		}
 		idle := len(h.flight) < maxFlight && h.broken == nil
 		if s.stuck && (!urgent || idle && s.freeSegments() <= metaFloor) {
