@@ -2,23 +2,33 @@ package segment
 
 import (
 	"slices"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 )
 
 // Merging bounds what small writes cost later. A file that is written a hundred bytes at
 // a time, each time synced, leaves hundreds of extents in 64 KiB. The keeper reads such a
-// stretch, checks it, and logs it again as one entry. Blocks are left alone: to merge
-// those that random writes have scattered would cost more than it saves.
+// stretch, checks it, and logs it again as one entry. Blocks are left alone while they
+// are written: to merge those that random writes have scattered would cost more than it
+// saves. A chunk of very many extents that has come to rest is merged all the same: it costs
+// one write of the chunk, and gives memory back for good.
 
 const (
 	mergeWindow = 64 << 10 // bytes of a chunk that are looked at together, at most
 	mergeLeast  = 32       // extents in a run that is worth merging
 	mergeEvery  = 64       // a chunk is looked at when it has so many more extents
+
+	crowdedMost  = 2048        // extents of a chunk that may stay
+	crowdedRest  = time.Minute // without a write until it is merged
+	crowdedLeast = 4           // extents in a run that is worth merging then
 )
 
 // fragmented notes that a small write has made one more extent. mu is held.
 func (s *Store) fragmented(r *record, n uint32) {
+	if r.body.n > crowdedMost {
+		s.crowded[r.id] = time.Now()
+	}
 	if n < blockSize/2 && r.body.n%mergeEvery == 0 && r.body.n > 0 {
 		s.mergeable[r.id] = struct{}{}
 		s.wakeKeeper()
@@ -32,29 +42,41 @@ func (s *Store) merge() bool {
 	defer s.unlock()
 	for id := range s.mergeable {
 		delete(s.mergeable, id)
-		for from := uint32(0); from < chunk.Size; {
-			if s.usable() != nil || s.freeSegments() <= dataFloor {
-				return false
-			}
-			run, next := s.mergeRun(id, from)
-			if run != nil {
-				s.mergeExtents(id, run)
-			}
-			from = next
+		return s.mergeChunk(id, min(mergeWindow, s.partMax), mergeLeast)
+	}
+	for id, last := range s.crowded {
+		if time.Since(last) < crowdedRest || s.freeSegments() < s.lowWater() {
+			continue
 		}
-		return true
+		delete(s.crowded, id)
+		return s.mergeChunk(id, s.partMax, crowdedLeast)
 	}
 	return false
 }
 
+// mergeChunk merges all runs of a chunk of at least so many extents in windows of so many
+// bytes, and tells whether it could. mu is held; it is given up.
+func (s *Store) mergeChunk(id chunk.ID, window uint32, least int) bool {
+	for from := uint32(0); from < chunk.Size; {
+		if s.usable() != nil || s.freeSegments() <= dataFloor {
+			return false
+		}
+		run, next := s.mergeRun(id, from, window, least)
+		if run != nil {
+			s.mergeExtents(id, run)
+		}
+		from = next
+	}
+	return true
+}
+
 // mergeRun finds the next run of neighbouring extents of a chunk that is worth merging:
 // all durable, all in one window. It returns where to look next. mu is held.
-func (s *Store) mergeRun(id chunk.ID, from uint32) (run []extent, next uint32) {
+func (s *Store) mergeRun(id chunk.ID, from, window uint32, least int) (run []extent, next uint32) {
 	r := s.index.find(id)
 	if r == nil || !r.alive() || r.flags&(recDamaged|recSwitch) != 0 {
 		return nil, chunk.Size
 	}
-	window := min(mergeWindow, s.partMax)
 	l := s.index.all(&r.body)
 	for i := search(l, from); i < len(l); {
 		k := i
@@ -62,7 +84,7 @@ func (s *Store) mergeRun(id chunk.ID, from uint32) (run []extent, next uint32) {
 			(k == i || l[k].off == l[k-1].end()) && s.segs[l[k].seg].frameAt(l[k].pos) == nil {
 			k++
 		}
-		if k-i >= mergeLeast {
+		if k-i >= least {
 			return slices.Clone(l[i:k]), l[k-1].end()
 		}
 		i = max(k, i+1)

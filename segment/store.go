@@ -89,13 +89,14 @@ type Store struct {
 	preparing   int        // free, in the hands of the preparer
 	heads       [heads]head
 	imports     map[uint64]*Import
-	mergeable   map[chunk.ID]struct{} // chunks that small writes have cut into many extents
-	lsn         uint64                // last LSN given out
-	frameMax    uint32                // bytes of a frame
-	partMax     uint32                // bytes of one data entry
-	maxSegments int                   // segments that the limit allows
-	stuck       bool                  // the cleaner found nothing that gives room
-	failed      error                 // the disk is given up
+	mergeable   map[chunk.ID]struct{}  // chunks that small writes have cut into many extents
+	crowded     map[chunk.ID]time.Time // chunks of very many extents, and when one came last
+	lsn         uint64                 // last LSN given out
+	frameMax    uint32                 // bytes of a frame
+	partMax     uint32                 // bytes of one data entry
+	maxSegments int                    // segments that the limit allows
+	stuck       bool                   // the cleaner found nothing that gives room
+	failed      error                  // the disk is given up
 	closing     bool
 	faults      int   // failed writes
 	retired     int   // segments that are never used again
@@ -181,7 +182,7 @@ func (c *Config) defaults() {
 // open until the store is closed.
 func Open(cfg Config) (*Store, error) {
 	cfg.defaults()
-	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}),
+	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}), crowded: make(map[chunk.ID]time.Time),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)
