@@ -13,7 +13,7 @@ import (
 	"github.com/varvefs/varve/engine"
 )
 
-// Inspect prints what the files of a store in dir hold: superblock, segments, frames,
+// Inspect prints what the files of a store in dir hold: superblock, checkpoints, segments, frames,
 // entries; as text, or as JSON with one object a line. With verify it reads all payload
 // too and checks it. It only reads, and wants the store to be closed. The error tells
 // what could not be read, or how many damages verify has found; all else is printed.
@@ -29,6 +29,11 @@ func Inspect(dir string, w io.Writer, asJSON, verify bool) error {
 	}
 	p := &inspector{w: w, json: asJSON, verify: verify, super: sb}
 	p.superblock()
+	for slot := range checkpointSlots {
+		if err := p.checkpoint(dir, slot); err != nil {
+			return err
+		}
+	}
 	for n := range sb.containers {
 		if err := p.container(dir, n); err != nil {
 			return err
@@ -63,6 +68,17 @@ type (
 		PerFile    uint32    `json:"container_segments"`
 		Containers uint32    `json:"containers"`
 		Created    time.Time `json:"created"`
+	}
+	checkpointView struct {
+		Slot       int      `json:"checkpoint"`
+		Generation uint64   `json:"generation"`
+		LSN        uint64   `json:"lsn"`
+		Completed  uint64   `json:"completed_lsn"`
+		Bytes      uint64   `json:"bytes"`
+		Pages      uint32   `json:"pages"`
+		Segments   uint32   `json:"segments"`
+		Durable    []uint64 `json:"durable"`
+		Damage     string   `json:"damage,omitempty"`
 	}
 	segmentView struct {
 		Segment     uint32      `json:"segment"`

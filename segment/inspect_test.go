@@ -113,3 +113,51 @@ func TestInspectDamage(t *testing.T) {
 		t.Fatal("an empty directory is inspected")
 	}
 }
+
+// TestInspectCheckpoint: checkpoints are printed, and damage in one is found.
+func TestInspectCheckpoint(t *testing.T) {
+	dir := t.TempDir()
+	d, err := posix.Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := mustOpen(t, smallConfig(d))
+	for id := range chunk.ID(50) {
+		if _, err := s.Write(Write{Chunk: id + 1, Version: 1, Create: true, Data: fill(5000, uint64(id))}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.checkpoint(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := Inspect(dir, &out, false, true); err != nil || !strings.Contains(out.String(), "checkpoint") {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "checkpoint-*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		f, err := os.OpenFile(name, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte("spoilt"), blockSize+40); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out.Reset()
+	if err := Inspect(dir, &out, true, true); err == nil || !strings.Contains(out.String(), "checksum of page") {
+		t.Errorf("damage is not found: %v: %s", err, out.String())
+	}
+}

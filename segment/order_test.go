@@ -241,3 +241,35 @@ func TestPins(t *testing.T) {
 	w.disk.Drain()
 	w.check(w.s, true)
 }
+
+// TestCleanerSeesOverwrite: what is overwritten while the cleaner waits for room to move it
+// is not moved.
+func TestCleanerSeesOverwrite(t *testing.T) {
+	w := newWorld(t, "overwrite", 1, 512)
+	w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Data: w.fill(3000)}))
+	g := w.s.heads[headSmall].seg
+	for g.state == segOpen {
+		w.must(w.write(Write{Chunk: 2, Version: 1, Create: true, Data: w.fill(4096)}))
+	}
+	w.must(w.s.Sync([]chunk.ID{1, 2}))
+	w.disk.Drain()
+	clean := &w.s.heads[headClean]
+	clean.broken = &segment{n: noSegment} // nothing enters the head
+	overwritten := false
+	w.onStep = func() {
+		if g.state == segCleaning && !overwritten {
+			overwritten = true
+			w.must(w.write(Write{Chunk: 1, Version: 1, Off: 500, Data: w.fill(3000)}))
+			clean.broken = nil
+		}
+	}
+	g.evict = true
+	for g.state != segFree && w.s.clean() {
+	}
+	if !overwritten || g.state != segFree {
+		t.Errorf("segment is %v, overwritten meanwhile: %v", g.state, overwritten)
+	}
+	w.disk.Drain()
+	w.check(w.s, true)
+	w.restart(sim.Oldest)
+}

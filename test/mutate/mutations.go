@@ -41,7 +41,7 @@ var mutations = []mutation{
 	{"one-head", "a chunk changes its head while something of it is in flight", "segment/write.go",
 		"r != nil && r.seq > s.heads[r.head].durable.seq {", "r != nil && r.seq > s.heads[r.head].durable.seq && false {"},
 	{"cleaner-cas", "the cleaner moves what was overwritten meanwhile", "segment/clean.go",
-		"!ok || again != cur || r != nil && r.flags&recSwitch != 0 {", "(!ok || again != cur) && false || r != nil && r.flags&recSwitch != 0 {"},
+		"!ok || again != cur || r != nil && r.flags&recSwitch != 0 {", "false && (!ok || again != cur) || r != nil && r.flags&recSwitch != 0 {"},
 	{"cleaner-settle", "a segment is freed before what made it dead is durable", "segment/clean.go",
 		"if err := s.settle(); err != nil {", "if err := s.failed; err != nil {"},
 	{"cleaner-witness", "no frame outside of a freed segment tells what is durable", "segment/clean.go",
