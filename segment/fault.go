@@ -1,8 +1,10 @@
 package segment
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/varvefs/varve/status"
@@ -19,7 +21,9 @@ func (s *Store) writeFailed(f *frame, err error) {
 	h, g := f.head, f.seg
 	f.bad = true
 	s.stat.failures.Inc()
-	s.faults++
+	if !errors.Is(err, syscall.ENOSPC) { // that is the host's file system, not the disk
+		s.faults++
+	}
 	s.log.Error("write failed", "disk", s.diskID, "segment", g.n, "offset", f.off, "bytes", f.size, "error", err)
 	if s.faults > maxFaults || s.failed != nil {
 		s.fail(fmt.Errorf("%d writes failed, the last: %w", s.faults, err))

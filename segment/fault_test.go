@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
@@ -47,6 +48,22 @@ func TestWriteErrors(t *testing.T) {
 	if faults == 0 {
 		t.Error("no write failed")
 	}
+}
+
+// TestHostIsFull: a host without room for its own books fails writes to new blocks. That
+// costs segments, not the disk, and nothing that was acknowledged.
+func TestHostIsFull(t *testing.T) {
+	w := newWorld(t, "full host", 1, 512)
+	for i := range 2 * maxFaults {
+		w.disk.Inject(sim.Fault{Effect: sim.Fail, Err: syscall.ENOSPC, Kinds: []engine.Kind{engine.WriteSync}, File: containerName(0), Times: 1})
+		w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: uint32(i) * 3000, Data: w.fill(3000)}))
+		w.must(w.s.Sync([]chunk.ID{1}))
+	}
+	if n := w.s.stat.failures.Get(); n <= maxFaults {
+		t.Fatalf("%d writes have failed", n)
+	}
+	w.check(w.s, true)
+	w.restart(sim.Oldest)
 }
 
 // TestDiskFails lets all writes fail: every waiter is told, the store takes no more, and
