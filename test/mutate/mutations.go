@@ -27,7 +27,7 @@ var mutations = []mutation{
 	{"no-incarnation", "writing goes on behind a cut under the old incarnation", "segment/recover.go",
 		"		g.incarnation = s.nextLSN()\n", ""},
 	{"no-cover", "what a torn frame has left is not covered", "segment/recover.go",
-		"		r.cover(&r.s.heads[i])\n", ""},
+		"		r.cover(&r.s.heads[i])\n", "		_ = i\n"},
 	{"no-look-ahead", "the walk does not look behind its end", "segment/walk.go",
 		"	fd.ahead(w, off, last, disk)\n}", "}"},
 	{"place", "a frame may lie where it was not written to", "segment/walk.go",
