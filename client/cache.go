@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"sync"
 
 	"github.com/varvefs/varve/link"
@@ -110,6 +111,28 @@ func (c *cache) put(b *block) {
 	b.users--
 	if b.users == 0 && b.dropped {
 		b.piece.free()
+	}
+}
+
+// keepSmall is the size of a file, in bytes, up to which what was written stays
+// in the cache: a small file is often read soon after it was made, and takes as
+// long to ask for as a big one.
+const keepSmall = 64 << 10
+
+// keep puts the bytes of a whole small file into the cache when they have become
+// durable, before their buffer goes. n.mu is held.
+func (d *fileData) keep(w *leased, e *extent) {
+	n := d.n
+	if e.zero || w.index != 0 || e.off != 0 || uint64(e.n) != n.attr.Size || e.n > keepSmall || len(w.dirty) > 0 || len(w.sent) > 1 || n.dead || n.orphan {
+		return
+	}
+	b, made := n.c.cache.get(d, 0, int64(e.n))
+	if made {
+		b.piece.data = bytes.Clone(e.data)
+		close(b.ready)
+	}
+	if b != nil {
+		n.c.cache.put(b)
 	}
 }
 

@@ -340,7 +340,17 @@ func (n *node) syncOnce(ctx context.Context, datasync bool) error {
 			}
 		}
 	}
-	if err := n.flushDurable(ctx); err != nil {
+	times := n.commitTimes(datasync)
+	err := n.flushDurable(ctx)
+	if times != nil {
+		n.mu.Unlock()
+		e := <-times
+		n.mu.Lock()
+		if err == nil {
+			err = e
+		}
+	}
+	if err != nil {
 		return err
 	}
 	for d.committing { // it may be about what we have to be sure of
@@ -353,9 +363,27 @@ func (n *node) syncOnce(ctx context.Context, datasync bool) error {
 	}
 	d.committing = true
 	n.mu.Unlock()
-	err := n.c.commit(ctx, []*node{n}, commitSize)[0]
+	err = n.c.commit(ctx, []*node{n}, commitSize)[0]
 	n.mu.Lock()
 	return err
+}
+
+// commitTimes begins to commit a file of which the master lacks nothing but
+// times, while its data is still on its way: overwritten bytes and the time of
+// writing may become durable in any order. The channel has the result; nil:
+// there is more to tell, or nothing. mu is held.
+func (n *node) commitTimes(datasync bool) <-chan error {
+	d := n.data
+	if datasync || !d.changed || d.grown || d.kill || d.committing || d.widowed || n.dead || !n.holdsW() || n.attr.Size != d.baseSize {
+		return nil
+	}
+	d.committing = true
+	done := make(chan error, 1)
+	if !n.c.spawn(func() { done <- n.c.commit(n.c.ctx, []*node{n}, commitSize)[0] }) {
+		d.committing = false
+		return nil
+	}
+	return done
 }
 
 // giveBack tells the master everything that was done under W, which has been

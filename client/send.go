@@ -183,6 +183,7 @@ func (w *leased) prune() {
 			}
 			w.heavy -= int64(len(e.data))
 			w.solid = true
+			w.d.keep(w, e)
 			e.release()
 			continue
 		}
