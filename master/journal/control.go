@@ -41,11 +41,12 @@ func (l *Log) ForgetLeader() {
 	})
 }
 
-// Campaign makes this voter ask the others for their votes. As long as they
-// hear a leader they refuse, and nothing changes.
+// Campaign makes this voter ask the others for their votes, unless it has heard
+// a leader within the election timeout and ForgetLeader was not called since. As
+// long as the others hear a leader they refuse, and nothing changes.
 func (l *Log) Campaign() {
 	l.order(func() {
-		if l.soft.RaftState == raft.StateLeader {
+		if l.soft.RaftState == raft.StateLeader || l.ticks < l.lease.mute {
 			return
 		}
 		l.lease.campaign = true

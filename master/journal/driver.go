@@ -192,6 +192,9 @@ func (l *Log) drain() error {
 			}
 		}
 		l.observe(&rd)
+		if err := l.remember(); err != nil {
+			return err
+		}
 		if len(peers) > 0 { // before the write: followers write at the same time
 			l.cfg.Transport.Send(peers)
 		}

@@ -73,8 +73,9 @@ type Config struct {
 	// which goes on while the machine is suspended.
 	Clock func() int64
 
-	survive *Survivor // set by Survive
-	manual  bool      // no goroutine drives the log: a simulation does
+	survive *Survivor     // set by Survive
+	boot    func() string // names the boot of the kernel; nil: kernelBoot
+	manual  bool          // no goroutine drives the log: a simulation does
 
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own
@@ -115,14 +116,16 @@ type Leadership struct {
 
 // Status is a glance at the log.
 type Status struct {
-	ID      uint64 // this voter
-	Term    uint64
-	Leader  uint64 // 0: none known
-	Commit  uint64 // last index known to be committed
-	Applied uint64 // last index that was taken from Committed, or that the image holds
-	First   uint64 // first index that is still in the files
-	Last    uint64 // last index in the log
-	Bytes   uint64 // of files that hold what no image holds yet: what a start has to read
+	ID       uint64 // this voter
+	Term     uint64
+	Leader   uint64 // 0: none known
+	Commit   uint64 // last index known to be committed
+	Applied  uint64 // last index that was taken from Committed, or that the image holds
+	First    uint64 // first index that is still in the files
+	Last     uint64 // last index in the log
+	LastTerm uint64 // term of that entry
+	Amnesia  bool   // entries that it acknowledged may be missing; it does not vote
+	Bytes    uint64 // of files that hold what no image holds yet: what a start has to read
 	// Peers is what the leader knows of the others, by ID; empty elsewhere. It is
 	// at most 100 ms old.
 	Peers []Peer

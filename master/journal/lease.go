@@ -43,7 +43,7 @@ type lease struct {
 	won      int64            // clock when this voter began to lead
 	spoiled  bool             // leadership was offered to another: no lease in this term any more
 	offered  uint64           // tick at which that was
-	mute     uint64           // tick up to which no vote is given: what was promised before Open
+	mute     uint64           // tick up to which no vote is given
 	ledAt    uint64           // tick at which a leader was last known
 	campaign bool             // the next candidacy was asked for
 }
@@ -110,6 +110,9 @@ func (l *lease) again() {
 
 // leaving looks at a message to another voter; false: it is not sent.
 func (l *Log) leaving(m *raftpb.Message) bool {
+	if l.barred(m) {
+		return false
+	}
 	switch m.GetType() {
 	case raftpb.MsgHeartbeat:
 		m.Context = binary.LittleEndian.AppendUint64(nil, uint64(l.cfg.Clock()))
@@ -136,20 +139,33 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	if len(l.identity.List) == 0 {
 		return m.GetFrom() == l.cfg.ID // not founded
 	}
+	if l.barred(m) {
+		return false
+	}
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		// A vote for a successor that the leader itself has named breaks no promise.
 		return l.ticks >= l.lease.mute || string(m.GetContext()) == "CampaignTransfer"
 	case raftpb.MsgApp, raftpb.MsgHeartbeat:
-		l.lease.ledAt = l.ticks
+		l.promise(m)
 	case raftpb.MsgSnap:
-		l.lease.ledAt = l.ticks
+		l.promise(m)
 		return l.needsImage(m)
 	case raftpb.MsgHeartbeatResp, raftpb.MsgAppResp:
 		l.lease.answered(m)
 		m.Context = nil
 	}
 	return true
+}
+
+// promise notes that a leader has been heard: for an election timeout this voter
+// votes for nobody else, itself included. Raft holds that promise too, but
+// forgets it when this voter becomes a candidate.
+func (l *Log) promise(m *raftpb.Message) {
+	if m.GetTerm() >= l.term() {
+		l.lease.ledAt = l.ticks
+		l.lease.mute = l.ticks + electionTicks
+	}
 }
 
 // needsImage deals with a leader's word that its log does not reach back to what

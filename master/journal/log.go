@@ -46,6 +46,7 @@ type Log struct {
 	inbox      []input  // for the driver
 	jobs       []job    // for the writer goroutine
 	identity   identity // written by the driver
+	amnesia    bool     // written by the driver
 	err        error    // why the log no longer works
 	view       Status   // First, Last, Applied and Bytes are unused
 	leads      bool
@@ -59,6 +60,7 @@ type Log struct {
 	// Owned by the driver.
 	rn       *raft.RawNode
 	ticks    uint64            // since Open
+	recall   uint64            // commit index at which amnesia ends; 0: not known yet
 	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
 	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
 	unplaced []proposal        // given to raft, which has not yet said where they are
@@ -137,10 +139,10 @@ func (l *Log) Leading() <-chan Leadership { return l.leading }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	s := l.view
-	s.Applied = l.applied
+	s.Applied, s.Amnesia = l.applied, l.amnesia
 	l.mu.Unlock()
 	first, last := l.st.bounds()
-	s.First, s.Last, s.Bytes = first, last.Index, l.st.unsaved()
+	s.First, s.Last, s.LastTerm, s.Bytes = first, last.Index, last.Term, l.st.unsaved()
 	return s
 }
 
@@ -220,7 +222,11 @@ func (l *Log) Close() error {
 		if clean {
 			err = nil
 		}
-		l.closeErr = errors.Join(err, l.w.finish(clean), l.lock.Close())
+		err = errors.Join(err, l.w.finish(clean))
+		if clean && err == nil && l.w.lazy {
+			err = l.saveBoot(true)
+		}
+		l.closeErr = errors.Join(err, l.lock.Close())
 	})
 	return l.closeErr
 }

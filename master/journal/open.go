@@ -61,6 +61,9 @@ func (c *Config) complete() error {
 	if c.Tick <= 0 {
 		c.Tick = 25 * time.Millisecond
 	}
+	if c.boot == nil {
+		c.boot = kernelBoot
+	}
 	if c.Clock == nil {
 		c.Clock = BootTime
 	}
@@ -131,6 +134,9 @@ func (l *Log) start(opener func(string, bool) (file, error)) error {
 		return err
 	}
 	if err := l.resume(r); err != nil {
+		return err
+	}
+	if err := l.wakeUp(); err != nil {
 		return err
 	}
 	if err := l.startRaft(); err != nil {

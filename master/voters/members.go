@@ -2,6 +2,7 @@ package voters
 
 import (
 	"slices"
+	"time"
 
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/wire"
@@ -28,9 +29,46 @@ func (n *Net) self() wire.VoterBeat {
 	b := n.cfg.Self()
 	if log := n.attached(); log != nil {
 		m := log.Members()
+		s := log.Status()
 		b.Founder, b.Members = log.Self(), m.Encode()
+		b.Term, b.Leader, b.Commit, b.Last, b.LastOf = s.Term, s.Leader, s.Commit, s.Last, s.LastTerm
+		b.Amnesia = s.Amnesia || n.forgot.Load() && s.Leader == 0
 	}
 	return b
+}
+
+// compare looks whether all voters have amnesia, or one lacks entries that this
+// leader believes it to have.
+func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
+	s := log.Status()
+	if s.Leader == n.cfg.ID && b.Amnesia {
+		for _, p := range s.Peers {
+			if p.ID == b.ID && p.Match > b.Last {
+				n.cfg.Log.Warn("voters: a voter has lost entries in a power cut; leading in a new term", "voter", b.ID, "had", p.Match, "has", b.Last)
+				log.Resign()
+			}
+		}
+	}
+	if !s.Amnesia {
+		return
+	}
+	if b.Leader == b.ID {
+		log.Recall(b.ID, b.Term, b.Commit)
+	}
+	n.mu.Lock()
+	beats := make(map[uint64]Beat, len(n.beats))
+	for id, k := range n.beats {
+		beats[id] = k
+	}
+	n.mu.Unlock()
+	m := log.Members()
+	for _, k := range m.List {
+		if other, heard := beats[k.ID]; k.ID != n.cfg.ID && !k.Learner && (!heard || !other.Amnesia || time.Since(other.At) > 3*beatEvery) {
+			return
+		}
+	}
+	n.forgot.Store(true)
+	log.AllForgot()
 }
 
 // admits tells whether messages of the voter that beats are raft's business.

@@ -21,6 +21,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -74,6 +75,7 @@ type Net struct {
 	wg     sync.WaitGroup
 	dropped,
 	sent *metrics.Counter
+	forgot atomic.Bool // all voters had amnesia; said until one leads
 
 	mu     sync.Mutex
 	log    *journal.Log // nil until Attach
@@ -375,6 +377,9 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 	}
 	n.mu.Unlock()
 	n.found()
+	if log := n.attached(); log != nil && n.admits(log, &b) {
+		n.compare(log, &b)
+	}
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)
 	}

@@ -1,0 +1,86 @@
+package journal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A voter in quorum mode whose host has restarted votes again only when it has
+// what a leader has; when all are in that state, when they are told so.
+func TestAmnesia(t *testing.T) {
+	w := &wires{logs: map[uint64]*Log{}, cut: map[uint64]bool{}}
+	dirs := map[uint64]string{1: t.TempDir(), 2: t.TempDir(), 3: t.TempDir()}
+	boots := map[uint64]string{1: "a", 2: "a", 3: "a"}
+	open := func(id uint64) *voter {
+		return w.startWith(t, id, dirs[id], func(c *Config) {
+			c.SyncMode = SyncQuorum
+			c.boot = func() string { return boots[id] }
+		})
+	}
+	// lose is a power cut of one host: the log was not closed.
+	lose := func(v *voter) *voter {
+		t.Helper()
+		id := v.cfg.ID
+		unclean, err := os.ReadFile(filepath.Join(dirs[id], bootName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, v.Log)
+		if err := os.WriteFile(filepath.Join(dirs[id], bootName), unclean, 0o640); err != nil {
+			t.Fatal(err)
+		}
+		boots[id] += "b"
+		return open(id)
+	}
+	voters := []*voter{open(1), open(2), open(3)}
+	lead := leaderOf(t, voters, nil)
+	for i := range 50 {
+		if err := lead.Propose([]byte(fmt.Sprint(i)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range voters {
+		eventually(t, "all have all", func() bool { return v.count() == 50 })
+	}
+	// A clean stop is no loss, a restart of the process alone neither.
+	one := int(lead.cfg.ID) % 3
+	mustClose(t, voters[one].Log)
+	boots[voters[one].cfg.ID] = "z"
+	voters[one] = open(voters[one].cfg.ID)
+	if voters[one].Status().Amnesia {
+		t.Fatal("amnesia after a clean stop")
+	}
+	// One host: the leader heals it.
+	voters[one] = lose(voters[one])
+	if !voters[one].Status().Amnesia {
+		t.Fatal("no amnesia after a power cut")
+	}
+	eventually(t, "the leader has brought it up to date", func() bool {
+		s := lead.Status()
+		voters[one].Recall(s.ID, s.Term, s.Commit) // as the leader's beat does
+		return !voters[one].Status().Amnesia
+	})
+	// All hosts: nobody leads until they have compared.
+	for i, v := range voters {
+		voters[i] = lose(v)
+	}
+	for range 50 {
+		for _, v := range voters {
+			v.Campaign()
+			if !v.Status().Amnesia || v.isLeader() {
+				t.Fatal("a voter that may have forgotten everything votes")
+			}
+		}
+	}
+	for _, v := range voters {
+		v.AllForgot()
+	}
+	lead = leaderOf(t, voters, nil)
+	for _, v := range voters {
+		eventually(t, "all are well", func() bool { return !v.Status().Amnesia && v.Status().Leader == lead.cfg.ID })
+		eventually(t, "nothing is lost", func() bool { return v.count() == 50 })
+		mustClose(t, v.Log)
+	}
+}
