@@ -3,6 +3,7 @@ package fuse
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -104,10 +105,13 @@ func (n *Notifier) Data(ino inode.Ino) {
 		n.pages(ino, 0, wholeFile)
 		return
 	}
-	o.dropping()
-	whole := o.once(func() { n.pages(ino, 0, wholeFile) })
+	answers := o.refetch()
+	whole := o.once(func() { n.drop(o, 0, wholeFile) })
 	if within(pagePatience, whole) {
 		return
+	}
+	for _, r := range answers {
+		<-r.done // its page is unlocked with the answer, and old
 	}
 	// Each time another request may have come into the way.
 	for _, unit := range []int64{pageSize, pageSize, hugePage, hugePage} {
@@ -134,7 +138,7 @@ func (n *Notifier) dataAround(o *openInode, unit int64, whole <-chan struct{}) {
 		return
 	}
 	for _, s := range free {
-		n.pages(o.ino, s.off, max(s.end-s.off, wholeFile))
+		n.drop(o, s.off, max(s.end-s.off, wholeFile))
 	}
 	// Those that may be locked, but need not be: in goroutines that end when
 	// the requests do.
@@ -142,7 +146,7 @@ func (n *Notifier) dataAround(o *openInode, unit int64, whole <-chan struct{}) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			n.pages(o.ino, s.off, s.end-s.off)
+			n.drop(o, s.off, s.end-s.off)
 		}()
 		within(lockedPatience, done)
 	}
@@ -166,6 +170,17 @@ func within(d time.Duration, done <-chan struct{}) bool {
 // pages invalidates attributes and the pages of length bytes at off.
 func (n *Notifier) pages(ino inode.Ino, off, length int64) {
 	n.send(encodeInode(n.nodes.node(ino), off, length))
+}
+
+// drop is pages of an inode that is open.
+func (n *Notifier) drop(o *openInode, off, length int64) {
+	begun := o.beginDrop()
+	n.pages(o.ino, off, length)
+	end := off + length
+	if length == wholeFile {
+		end = math.MaxInt64
+	}
+	o.endDrop(begun, span{off, end})
 }
 
 func (n *Notifier) send(b []byte) {

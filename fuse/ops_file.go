@@ -10,10 +10,6 @@ import (
 	"github.com/varvefs/varve/client"
 )
 
-// readTries bounds how often a READ is repeated because pages were dropped
-// while it was in work: by then it surely has younger bytes than the first drop.
-const readTries = 10
-
 // Read reads into go-fuse's own buffer, from which the answer is written.
 func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res gofuse.ReadResult, code gofuse.Status) {
 	defer f.meters.observe(opRead, time.Now(), &code)
@@ -21,27 +17,36 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res
 	if h == nil {
 		return nil, gofuse.EBADF
 	}
-	var n int
-	var err error
 	if h.direct {
-		n, err = h.file.ReadAt(f.ctx, buf, int64(in.Offset))
-	} else {
-		// The pages stay locked until the kernel has the answer. If they are
-		// dropped meanwhile, the bytes may be older than what dropped them.
-		io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
-		defer h.open.endRead(io)
-		for range readTries {
-			n, err = h.file.ReadAt(f.ctx, buf, int64(in.Offset))
-			if err != nil || !h.open.renew(io) {
-				break
-			}
+		n, err := h.file.ReadAt(f.ctx, buf, int64(in.Offset))
+		if err != nil {
+			return nil, statusOf(err)
 		}
+		f.meters.read.Add(n)
+		return gofuse.ReadResultData(buf[:n]), gofuse.OK
 	}
-	if err != nil {
-		return nil, statusOf(err)
+	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
+	n, err := f.fetch(h, io, buf)
+	if err != nil || n == 0 {
+		io.Done() // go-fuse does not tell when such an answer has left
+		return gofuse.ReadResultData(nil), statusOf(err)
 	}
 	f.meters.read.Add(n)
-	return gofuse.ReadResultData(buf[:n]), gofuse.OK
+	io.data = buf[:n]
+	return io, gofuse.OK
+}
+
+// fetch reads for the page cache. The pages stay locked until the kernel has the
+// answer. If they are dropped meanwhile, the bytes may be older than what
+// dropped them, and are fetched again. In between other mounts had their turn.
+func (f *fileSystem) fetch(h *handle, io *pageIO, buf []byte) (n int, err error) {
+	for {
+		io.fetching()
+		n, err = h.file.ReadAt(f.ctx, buf, io.off)
+		if err != nil || io.fetched() {
+			return n, err
+		}
+	}
 }
 
 // Writev is what go-fuse calls for a WRITE. From /dev/fuse data is one piece.
@@ -58,8 +63,12 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 	} else {
 		io := h.open.beginWrite(span{int64(in.Offset), int64(in.Offset) + int64(in.Size)})
 		written, code = f.writePieces(h, in, data, w)
-		dropped := h.open.endWrite(io)
-		f.wroteThrough(h, io.span, w.Where, dropped)
+		answers, stale := io.carriedOut()
+		mapped := in.WriteFlags&gofuse.WRITE_CACHE != 0
+		if !mapped { // else the kernel keeps the pages until it has the answer
+			f.wroteThrough(h, io, w.Where, answers, stale)
+		}
+		io.answered(mapped)
 	}
 	f.meters.written.Add(int(written))
 	return written, code
@@ -110,42 +119,45 @@ func (f *fileSystem) wroteAround(h *handle, in *gofuse.WriteIn, appended *int64,
 	if appended != nil {
 		off, length = min(off, *appended), wholeFile
 	}
-	h.open.dropping()
-	f.notify.pages(h.ino, off, length)
+	h.open.refetch() // answers on their way keep their pages locked
+	f.notify.drop(h.open, off, length)
 }
 
 // wroteThrough drops pages after a write through the page cache where it may
 // hold something else than the file:
 //
-// When pages were dropped while the WRITE was in work, a reader may have
-// fetched them again without it.
+// When a page of the write was dropped before the WRITE was carried out, and was
+// read again without its bytes (see pages.go).
 //
 // When an append by a file whose O_APPEND was set after it was opened did not
 // go where the kernel believed the end of the file to be.
 //
 // The kernel may hold the lock of the last page until it has our answer. Then
-// nobody can have read it, and it is dropped behind the answer. But it may also
-// be locked for a READ that has just been answered, which is waited for.
-func (f *fileSystem) wroteThrough(h *handle, s span, appended *int64, dropped bool) {
-	moved := appended != nil && *appended != s.off
-	if !dropped && !moved {
+// nobody can have read it, and it is dropped behind the answer.
+func (f *fileSystem) wroteThrough(h *handle, io *pageIO, appended *int64, answers []*pageIO, stale bool) {
+	moved := appended != nil && *appended != io.off
+	if len(answers) == 0 && !stale && !moved {
 		return
 	}
-	off, length := s.off, s.end-s.off
+	for _, r := range answers {
+		<-r.done
+	}
+	off, length := io.off, io.end-io.off
 	if moved {
 		off, length = min(off, *appended), wholeFile
-	}
-	patience := lockedPatience
-	if h.open.dropping() {
-		patience = replyGrace
 	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		f.notify.pages(h.ino, off, length)
+		f.notify.drop(h.open, off, length)
 	}()
-	within(patience, done)
+	within(ownLockPatience, done)
 }
+
+// ownLockPatience is how long a WRITE waits for the drop of its own pages. The
+// drop takes that long only when the last page is locked for the very WRITE, so
+// that it cannot be stale, or when a reader that has its answer does not get on.
+const ownLockPatience = 20 * time.Millisecond
 
 // Lseek answers SEEK_DATA and SEEK_HOLE; the kernel does the rest itself.
 func (f *fileSystem) Lseek(_ <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) (code gofuse.Status) {

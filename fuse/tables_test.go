@@ -162,10 +162,11 @@ func TestGaps(t *testing.T) {
 	if want := []span{{4096, 8192}, {8192, 12288}}; !slices.Equal(locked, want) {
 		t.Errorf("locked %v, want %v", locked, want)
 	}
-	if o.endWrite(w) {
+	if answers, stale := w.carriedOut(); answers != nil || stale {
 		t.Error("pages were dropped by nobody")
 	}
-	o.endRead(r)
+	r.Done()
+	w.answered(false)
 	if _, locked := o.gaps(4096); len(locked) > 0 {
 		t.Errorf("still locked: %v", locked)
 	}
@@ -175,7 +176,7 @@ func TestReadWaitsForTheWriteBefore(t *testing.T) {
 	o := &openInode{}
 	w := o.beginWrite(span{0, 100})
 	other := o.beginRead(span{100, 200}) // other bytes
-	o.endRead(other)
+	other.Done()
 	began := make(chan *pageIO)
 	go func() { began <- o.beginRead(span{99, 200}) }()
 	eventually(t, "the READ is noted", func() bool {
@@ -187,17 +188,89 @@ func TestReadWaitsForTheWriteBefore(t *testing.T) {
 		t.Fatal("the READ does not wait")
 	default:
 	}
-	o.dropping()
-	if !o.endWrite(w) {
-		t.Error("the WRITE does not know that pages were dropped")
-	}
+	w.carriedOut()
 	r := <-began
-	if o.renew(r) {
-		t.Error("what is read from now on is old")
+	r.fetching()
+	if o.refetch() != nil || r.fetched() {
+		t.Error("what was fetched before a drop is answered")
 	}
-	o.dropping()
-	if !o.renew(r) || o.renew(r) {
-		t.Error("a drop makes old once")
+	r.fetching()
+	if !r.fetched() || !slices.Equal(o.refetch(), []*pageIO{r}) {
+		t.Error("it is not on its way")
+	}
+}
+
+// pageScript plays drops, READs and a WRITE against the page table.
+type pageScript struct {
+	o    *openInode
+	read *pageIO
+}
+
+func (s *pageScript) drop() { s.o.endDrop(s.o.beginDrop(), span{0, math.MaxInt64}) }
+
+func (s *pageScript) fetch(at span) {
+	s.read = s.o.beginRead(at)
+	s.read.fetching()
+}
+
+func (s *pageScript) answer(at span) {
+	s.fetch(at)
+	s.read.fetched()
+	s.read.Done()
+}
+
+func (s *pageScript) wrote() {
+	w := s.o.beginWrite(span{0, 1})
+	w.carriedOut()
+	w.answered(false)
+}
+
+func TestWhatAWriteMustDrop(t *testing.T) {
+	here, there := span{4096, 8192}, span{8192, 12288}
+	var begun uint64
+	for _, c := range []struct {
+		what    string
+		stale   bool
+		answers int
+		before  func(*pageScript)
+	}{
+		{"nothing", false, 0, func(s *pageScript) {}},
+		{"a READ, and no drop", false, 0, func(s *pageScript) { s.answer(here) }},
+		{"a drop, and no READ", false, 0, func(s *pageScript) { s.drop() }},
+		{"a READ behind a drop, long ago", true, 0, func(s *pageScript) { s.drop(); s.answer(here) }},
+		{"a READ of other pages", false, 0, func(s *pageScript) { s.drop(); s.answer(there) }},
+		{"a READ before a drop", false, 0, func(s *pageScript) { s.answer(here); s.drop() }},
+		{"a READ between drops", false, 0, func(s *pageScript) { s.drop(); s.answer(here); s.drop() }},
+		{"a READ beside a drop", true, 0, func(s *pageScript) { begun = s.o.beginDrop(); s.answer(here); s.o.endDrop(begun, span{0, 1 << 20}) }},
+		{"a READ before a drop of other pages", true, 0, func(s *pageScript) {
+			s.drop()
+			s.answer(here)
+			s.o.endDrop(s.o.beginDrop(), there)
+		}},
+		{"a READ whose answer is on its way", false, 1, func(s *pageScript) { s.drop(); s.fetch(here); s.read.fetched() }},
+		{"a READ that can fetch again", false, 0, func(s *pageScript) { s.drop(); s.fetch(here) }},
+		{"a READ before the last WRITE", false, 0, func(s *pageScript) { s.drop(); s.answer(here); s.wrote() }},
+		{"many READs", true, 0, func(s *pageScript) {
+			s.drop()
+			for i := range int64(2 * fillsKept) {
+				s.answer(span{i * 4096, i*4096 + 4096})
+			}
+		}},
+	} {
+		s := &pageScript{o: &openInode{}}
+		s.wrote()
+		c.before(s)
+		w := s.o.beginWrite(span{5000, 5100})
+		answers, stale := w.carriedOut()
+		if stale != c.stale || len(answers) != c.answers {
+			t.Errorf("%s: stale %v, %d answers", c.what, stale, len(answers))
+		}
+		if s.read != nil && c.what == "a READ that can fetch again" && s.read.fetched() {
+			t.Error("it does not fetch again")
+		}
+		if len(s.o.pages.fills) > fillsKept {
+			t.Errorf("%d READs are remembered", len(s.o.pages.fills))
+		}
 	}
 }
 
