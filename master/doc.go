@@ -21,6 +21,13 @@
 // each request answered from the tree as it is right after its own entry. What
 // was answered is therefore never lost, and nothing needs to be undone.
 //
+// # Several masters
+//
+// The changelog may be shared (quorum.go). A standby (standby.go) applies what
+// the leader has logged and keeps lists of all copies. Replies of the leader
+// leave only under its lease (reads.go). When leadership ends everything
+// volatile is dropped and all connections are closed.
+//
 // # What is not in the changelog
 //
 // Rights, locks and the places of copies are volatile: mounts and chunkservers

@@ -316,11 +316,13 @@ func (n *simNode) save() {
 func (n *simNode) install() {
 	n.fetch = 0
 	im := n.s.nodes[n.from-1].image
-	if im.at.Index <= n.image.at.Index || im.at.Index <= n.index {
+	if im.at.Index > n.image.at.Index {
+		n.image = simImage{im.at, slices.Clone(im.data)}
+	}
+	if n.image.at.Index <= n.index {
 		return
 	}
-	n.image = simImage{im.at, slices.Clone(im.data)}
-	n.log.Install(im.at.Index, im.at.Term)
+	n.log.Install(n.image.at.Index, n.image.at.Term) // again, if nobody led when it came
 	n.turn(nil)
 }
 
