@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"log"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -24,6 +27,11 @@ type pool struct {
 	own    netip.Addr
 	voters bool
 	list   *memberlist.Memberlist
+
+	mu sync.Mutex // a leaf: memberlist calls back with its own locks held
+	// known are the living members. Memberlist's own list gives pointers to what it
+	// goes on changing, so that only what its callbacks show may be read.
+	known map[string]Member
 }
 
 // patient are the timers of the pool of all nodes: a node that does not answer
@@ -46,7 +54,7 @@ func hasty() *memberlist.Config {
 }
 
 func newPool(n *Node, label string, own netip.Addr, c *memberlist.Config, l *log.Logger) (*pool, error) {
-	p := &pool{n: n, own: own, voters: label == votersLabel(n.cfg.Cluster)}
+	p := &pool{n: n, own: own, known: map[string]Member{}, voters: label == votersLabel(n.cfg.Cluster)}
 	c.Name, c.Label, c.SecretKey, c.Logger = n.cfg.ID, label, n.key, l
 	c.Transport, c.SkipInboundLabelCheck = n.mux.pools[label], true // the mux has checked and removed it
 	c.AdvertiseAddr, c.AdvertisePort = own.String(), n.mux.net.GetAutoBindPort()
@@ -65,21 +73,17 @@ func (p *pool) member(node *memberlist.Node) (Member, error) {
 }
 
 func (p *pool) members() []Member {
-	var all []Member
-	for _, node := range p.list.Members() {
-		if m, err := p.member(node); err == nil {
-			all = append(all, m)
-		}
-	}
-	return sortMembers(all)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return sortMembers(slices.Collect(maps.Values(p.known)))
 }
 
 // join looks for seeds that are not members. A seed is an address, and may be a
 // name or a virtual address; it is known by the addresses of members.
 func (p *pool) join(seeds []string) {
 	known := map[string]bool{}
-	for _, node := range p.list.Members() {
-		known[node.Address()] = true
+	for _, m := range p.members() {
+		known[m.At(m.Port)] = true
 	}
 	for _, seed := range seeds {
 		if known[seed] {
@@ -137,14 +141,17 @@ func (p *pool) NotifyUpdate(node *memberlist.Node) { p.tell(Changed, node) }
 func (p *pool) NotifyLeave(node *memberlist.Node)  { p.tell(Down, node) }
 
 func (p *pool) tell(k Kind, node *memberlist.Node) {
-	if node.Name == p.n.cfg.ID {
-		return
-	}
 	m, err := p.member(node)
-	if err != nil && k != Down {
-		return
+	p.mu.Lock()
+	if k == Down || err != nil {
+		delete(p.known, m.ID)
+	} else {
+		p.known[m.ID] = m
 	}
-	p.n.tell(Event{Kind: k, Voters: p.voters, Member: m})
+	p.mu.Unlock()
+	if m.ID != p.n.cfg.ID && (err == nil || k == Down) {
+		p.n.tell(Event{Kind: k, Voters: p.voters, Member: m})
+	}
 }
 
 // NotifyConflict is called when a node claims the name of one that lives elsewhere.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -70,6 +71,16 @@ func stopped(d time.Duration, pids ...int) error {
 		syscall.Kill(pid, syscall.SIGCONT)
 	}
 	return nil
+}
+
+// ended tells whether a process is gone, or dead and not yet buried.
+func ended(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return true
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return strings.HasPrefix(rest, "Z") || strings.HasPrefix(rest, "X")
 }
 
 // restart starts a unit whose process has ended, as systemd would.
@@ -162,7 +173,7 @@ var faults = []fault{
 		child := u.Child()
 		u.Signal(syscall.SIGKILL)
 		// The master gets SIGTERM, hands over and ends.
-		if err := n.Await(time.Minute, "the master ends with its supervisor", func() bool { return child == 0 || syscall.Kill(child, 0) != nil }); err != nil {
+		if err := n.Await(time.Minute, "the master ends with its supervisor", func() bool { return ended(child) }); err != nil {
 			return err
 		}
 		return n.restart(active, "varve-master")
