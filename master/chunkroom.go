@@ -189,6 +189,9 @@ func (l *loop) serverGone(c *link.Conn) {
 		return
 	}
 	s.conn = nil
+	if l.chunks.plan == nil || l.chunks.servers[s.id] != s {
+		return // this master is a standby, or was deposed since the chunkserver came
+	}
 	l.slog.Warn("chunkserver lost", "server", s.id, "addr", s.reg.Addr, "err", c.Err())
 	l.chunks.plan.ServerDown(l.nanos(), s.id)
 }

@@ -440,3 +440,38 @@ func TestWipedVoter(t *testing.T) {
 		t.Fatal("a file is lost")
 	}
 }
+
+// TestChunkserversOfAStandby: chunkservers come to and go from a standby, and a
+// deposed master outlives the end of its connections to them.
+func TestChunkserversOfAStandby(t *testing.T) {
+	c := newTrio(t, nil)
+	for round := range 3 {
+		lead := c.leader()
+		other := c.other(lead)
+		a := newChunkd(t, lead, 7)
+		c.level()
+		b := newChunkd(t, other, 7)
+		if round == 1 {
+			b.die()
+			eventually(t, "the standby has noticed", func() bool { return len(other.servers.Conns()) == 0 })
+		}
+		lead.log.Transfer(other.cfg.ID)
+		eventually(t, "the other leads", func() bool { return other.Ready() == nil })
+		eventually(t, "the old one has hung up", func() bool { return len(lead.servers.Conns()) == 0 })
+		if round != 1 {
+			eventually(t, "the new leader has the chunkserver", func() bool {
+				for _, s := range other.Status().Servers {
+					if s.State == "up" {
+						return b.ordered(wire.KindLead) > 0
+					}
+				}
+				return false
+			})
+		}
+		a.die()
+		b.die()
+		if lead.Ready() == nil || lead.Status() == nil {
+			t.Fatal("the deposed master serves")
+		}
+	}
+}

@@ -445,7 +445,7 @@ func (s *fakeChunkd) copyOf(id chunk.ID) (fakeCopy, bool) {
 func (s *fakeChunkd) serve(_ *link.Conn, r *link.Request) {
 	m := map[wire.Kind]wire.Message{
 		wire.KindDelete: &wire.Delete{}, wire.KindSetVersion: &wire.SetVersion{},
-		wire.KindReplicate: &wire.Replicate{}, wire.KindDigest: &wire.Digest{},
+		wire.KindReplicate: &wire.Replicate{}, wire.KindDigest: &wire.Digest{}, wire.KindLead: &wire.Lead{},
 	}[r.Kind]
 	if m == nil {
 		s.t.Errorf("order of kind %#x", uint16(r.Kind))
