@@ -79,6 +79,7 @@ type sim struct {
 	calm    bool // no more faults
 	elected int
 	crashes int
+	dir     string
 }
 
 // simPort is a node's Transport.
@@ -110,6 +111,7 @@ func newSim(t testing.TB, seed uint64) *sim {
 		leaders: map[uint64]uint64{}, chosen: map[uint64]string{}, acked: map[string]bool{},
 	}
 	dir := simDir(t)
+	s.dir = dir
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	cryptorand.Reader = mathrand.NewChaCha8(key) // raft draws its election timeouts from there
@@ -476,6 +478,9 @@ func (s *sim) finish() {
 			}
 		}
 		n.crash()
+	}
+	if err := os.RemoveAll(s.dir); err != nil { // at once: many seeds would fill the memory
+		s.t.Fatal(err)
 	}
 }
 
