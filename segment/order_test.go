@@ -273,3 +273,27 @@ func TestCleanerSeesOverwrite(t *testing.T) {
 	w.check(w.s, true)
 	w.restart(sim.Oldest)
 }
+
+// TestFrameElsewhere: a frame that lies where it was not written to is none.
+func TestFrameElsewhere(t *testing.T) {
+	w := newWorld(t, "elsewhere", 1, 512)
+	w.tiny(0)
+	w.disk.Drain()
+	g := w.s.heads[headSmall].seg
+	b := w.disk.Peek(g.file.Name(), g.base, headerSize)
+	var other *segment
+	for _, o := range w.s.segs {
+		if o.state == segBlank {
+			other = o
+			break
+		}
+	}
+	w.disk.Poke(other.file.Name(), other.base, b)
+	if fd := look(other, w.s.segSize, w.s.diskID); len(fd.frames) > 0 || fd.stop == nil {
+		t.Errorf("a frame of segment %d counts in segment %d", g.n, other.n)
+	}
+	w.disk.Poke(g.file.Name(), g.base+headerSize, b)
+	if fd := look(g, w.s.segSize, w.s.diskID); len(fd.frames)+len(fd.late) != 1 {
+		t.Errorf("a frame counts %d times in its segment", len(fd.frames)+len(fd.late))
+	}
+}
