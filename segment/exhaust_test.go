@@ -217,7 +217,7 @@ func TestCrashEverywhere(t *testing.T) {
 	case testing.Short():
 		most = []int{8, 1}
 	case tortureTime() > 0:
-		most = []int{1 << 14, 1 << 10, 64}
+		most = []int{1 << 9, 1 << 7, 1 << 5}
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // stores are made and dropped by the thousand
 	half := past(t)
