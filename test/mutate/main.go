@@ -100,7 +100,7 @@ func (m *mutation) mutant(root string) ([]byte, error) {
 	return bytes.Replace(src, []byte(m.old), []byte(m.with), 1), nil
 }
 
-var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^(panic: [^\n]*)`)
+var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^((?:panic|fatal error|SIG\w+): [^\n]*)`)
 
 // try breaks the copy at dir, runs the tests, quick ones first, and mends it. It returns
 // the first test that failed, "" if none did.
