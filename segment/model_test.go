@@ -124,7 +124,11 @@ func (w *world) history(id chunk.ID) *history {
 
 func (w *world) fatal(format string, args ...any) {
 	w.t.Helper()
-	w.t.Fatalf("%s: %s", w.name, fmt.Sprintf(format, args...))
+	text := fmt.Sprintf("%s: %s", w.name, fmt.Sprintf(format, args...))
+	// In the middle of a step a deferred unlock may end the program before the test can
+	// print anything.
+	fmt.Fprintln(os.Stderr, text)
+	w.t.Fatal(text)
 }
 
 // write does a Write and adds what it should come to, part by part.

@@ -130,8 +130,12 @@ func (m *mutation) try(ctx context.Context, dir string) (by string, err error) {
 			continue
 		}
 		hit := failure.FindSubmatch(out)
-		if hit == nil {
+		if hit == nil && bytes.Contains(out, []byte("[build failed]")) {
 			return "", fmt.Errorf("the tests do not run:\n%s", out)
+		}
+		if hit == nil { // it died in its own way
+			line, _, _ := bytes.Cut(bytes.TrimSpace(out), []byte("\n"))
+			return string(line), nil
 		}
 		return string(hit[1]) + string(hit[2]), nil
 	}

@@ -57,7 +57,7 @@ var mutations = []mutation{
 	{"hide", "entries from before an import or a deletion count", "segment/replay.go",
 		"p.imp == 0 && p.lsn < rec.hide:", "p.imp == 0 && p.lsn < rec.hide && false:"},
 	{"scrub-seals", "the scrubber does not look at seals", "segment/scrub.go",
-		"err := s.checkSeal(g, incarnation, first, last)", "err := error(nil)"},
+		"err := s.checkSeal(g, incarnation, first, last)", "err, _, _, _ := error(nil), incarnation, first, last"},
 	{"scrub-headers", "the scrubber does not look at the headers of open segments", "segment/scrub.go",
 		"		s.scrubOpen(g)\n", "		_ = g\n"},
 	{"rebirth", "a freed segment is still named by a chunk that was deleted and made again", "segment/clean.go",
