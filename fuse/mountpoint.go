@@ -25,32 +25,39 @@ func CheckMountpoint(dir string, o Options) error {
 }
 
 // checkMountPoint returns the absolute path of a directory that may be mounted
-// on, or an error that says what is wrong and what to do about it.
+// on, or an error that says what is wrong and what to do about it. It does not
+// hang on a mount that does not answer.
 func checkMountPoint(dir string, nonEmpty bool) (string, error) {
 	if dir == "" {
 		return "", errors.New("no mount point given")
 	}
-	abs, err := filepath.Abs(dir)
+	abs, err := findMountpoint(dir)
 	if err != nil {
 		return "", fmt.Errorf("mount point %s: %w", dir, err)
 	}
-	var dead unix.Statfs_t // statfs(2), since the kernel may answer stat(2) of a dead mount from its cache
-	info, err := os.Stat(abs)
-	if err == nil && errors.Is(unix.Statfs(abs, &dead), unix.ENOTCONN) {
-		err = unix.ENOTCONN
-	}
+	var info os.FileInfo
+	err = inTime(touchPatience, func() error {
+		var dead unix.Statfs_t // statfs(2), since the kernel may answer stat(2) of a dead mount from its cache
+		if err := unix.Statfs(abs, &dead); errors.Is(err, unix.ENOTCONN) {
+			return err
+		}
+		st, err := os.Stat(abs)
+		if err == nil {
+			info = st
+		}
+		return err
+	})
 	switch {
 	case errors.Is(err, unix.ENOTCONN):
 		return "", fmt.Errorf("mount point %s: %w; remove it with umount -l %s", abs, ErrStale, abs)
+	case errors.Is(err, errSilent):
+		return "", fmt.Errorf("mount point %s: something is mounted there, and %w; remove it with umount -f %s", abs, err, abs)
 	case errors.Is(err, os.ErrNotExist):
 		return "", fmt.Errorf("mount point %s does not exist; create it with mkdir -p %s", abs, abs)
 	case err != nil:
 		return "", fmt.Errorf("mount point: %w", err)
 	case !info.IsDir():
 		return "", fmt.Errorf("mount point %s is not a directory", abs)
-	}
-	if abs, err = filepath.EvalSymlinks(abs); err != nil {
-		return "", fmt.Errorf("mount point: %w", err)
 	}
 	if nonEmpty {
 		return abs, nil
@@ -75,26 +82,6 @@ func isEmpty(dir string) (bool, error) {
 	defer f.Close()
 	names, _ := f.Readdirnames(1)
 	return len(names) == 0, nil
-}
-
-// CleanStale takes away a mount of ours at dir whose process is gone. It does
-// nothing when there is none, and never touches another file system.
-func CleanStale(dir string) error {
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return fmt.Errorf("mount point %s: %w", dir, err)
-	}
-	// statfs(2), since the kernel may answer stat(2) of a dead mount from its cache.
-	var st unix.Statfs_t
-	for errors.Is(unix.Statfs(abs, &st), unix.ENOTCONN) { // there may be several, one on another
-		if m, ok := mountedOn(abs); !ok || m.fsType != fsType {
-			return fmt.Errorf("mount point %s: %w, but it is not one of varve", abs, ErrStale)
-		}
-		if err := detach(abs); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // IsVarve says whether path lies on a mount of this kind. It does not touch path.

@@ -296,8 +296,7 @@ func (s *Server) breakConnection() error {
 		return nil
 	case <-time.After(unmountPause):
 	}
-	path := fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", s.minor)
-	err := os.WriteFile(path, []byte("1"), 0)
+	err := os.WriteFile(connectionFile(s.minor), []byte("1"), 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has just ended
 	}

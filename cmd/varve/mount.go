@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -79,6 +81,9 @@ func mountNow(ctx context.Context, f *conf.File, a mountArgs) error {
 	if err != nil {
 		return err
 	}
+	if err := fuse.CleanStale(a.dir); err != nil {
+		return err
+	}
 	if err := fuse.CheckMountpoint(a.dir, opts); err != nil {
 		return err
 	}
@@ -140,13 +145,45 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	tellParent(mon.addr, nil)
 	go func() {
 		<-ctx.Done()
-		if err := server.Unmount(); err != nil {
-			log.Error("unmount", "dir", dir, "error", err)
-		}
+		unmount(server, log)
 	}()
 	server.Serve()
 	log.Info("unmounted", "dir", dir)
 	return closeClient()
+}
+
+// busyPatience is how long a mount that should end waits for the programs that use it.
+const busyPatience = 10 * time.Second
+
+// unmount ends a mount on a signal. Programs that still use it after a while, or
+// at a second signal, get an error: they may be waiting for masters that are away.
+func unmount(server *fuse.Server, log *slog.Logger) {
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(again)
+	done := make(chan error, 1)
+	go func() {
+		err := server.Unmount()
+		for begin := time.Now(); errors.Is(err, syscall.EBUSY) && time.Since(begin) < busyPatience; {
+			err = server.Unmount() // which waits a little itself
+		}
+		done <- err
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case <-again:
+		err = errors.New("told twice to end")
+	case <-time.After(2 * busyPatience): // umount(2) itself waits: for data of mapped files
+		err = errors.New("the kernel does not unmount")
+	}
+	if err == nil {
+		return
+	}
+	log.Warn("ending the mount under the programs that use it", "dir", server.Dir(), "err", err)
+	if err := server.Abort(); err != nil {
+		log.Error("unmount", "dir", server.Dir(), "err", err)
+	}
 }
 
 // intentLog names the intent log of a mount point, each has its own; empty: there

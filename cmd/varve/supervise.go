@@ -28,6 +28,7 @@ type child struct {
 const (
 	stopPatience   = 30 * time.Second // then a child that should stop is killed
 	restartPatient = 5 * time.Second  // longest pause before a child is started again
+	deathWatch     = time.Second      // between two looks whether a mount is dead and cannot end
 )
 
 // supervisor starts children again when they die and stops them in order.
@@ -91,6 +92,7 @@ func (s *supervisor) keep(r *running, first chan<- error) {
 		}
 		select {
 		case <-r.stopped:
+			r.cleanMount()
 			return
 		default:
 		}
@@ -104,6 +106,16 @@ func (s *supervisor) keep(r *running, first chan<- error) {
 		case <-time.After(pause):
 		}
 		pause = min(2*pause, restartPatient)
+	}
+}
+
+// cleanMount takes away the mount of a process that had to be killed.
+func (r *running) cleanMount() {
+	if r.mount == "" {
+		return
+	}
+	if err := fuse.CleanStale(r.mount); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 	}
 }
 
@@ -136,7 +148,32 @@ func (s *supervisor) launch(r *running) (wait func() error, err error) {
 	r.proc = cmd.Process
 	s.mu.Unlock()
 	_, err = waitReady(ready)
-	return cmd.Wait, err
+	return func() error { return waitFor(cmd, r.mount) }, err
+}
+
+// waitFor waits for a child's end. A mount that was killed may be unable to end
+// before its connection to the kernel is broken: see fuse.CleanStale.
+func waitFor(cmd *exec.Cmd, mount string) error {
+	if mount == "" {
+		return cmd.Wait()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(deathWatch)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+			if !fuse.Ended(cmd.Process.Pid) {
+				continue
+			}
+			if err := fuse.CleanStale(mount); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+	}
 }
 
 // pids lists the children and their process numbers.

@@ -84,11 +84,14 @@ func (a *upArgs) checkMountpoint(opts fuse.Options) error {
 		if err := fuse.CleanStale(a.mount); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(a.mount, 0o755); err != nil {
+		ours, err := fuse.IsVarve(a.mount)
+		if err == nil && !ours { // else touching it may hang
+			err = os.MkdirAll(a.mount, 0o755)
+		}
+		if err != nil {
 			return err
 		}
-		err := fuse.CheckMountpoint(a.mount, opts)
-		if ours, _ := fuse.IsVarve(a.mount); err == nil || !ours || time.Now().After(deadline) {
+		if err = fuse.CheckMountpoint(a.mount, opts); err == nil || !ours || time.Now().After(deadline) {
 			return err
 		}
 	}
