@@ -10,7 +10,7 @@ import (
 
 // Config is what a chunkserver is told at start.
 type Config struct {
-	Dirs      []string // one for each disk; made if missing
+	Dirs      []string // directories, made if missing, or block devices: one for each disk
 	Key       []byte   // of the cluster
 	DataAddr  string   // listen here for data, host:port
 	Advertise string   // where clients reach it; empty: as the master's connection and DataAddr say

@@ -15,11 +15,11 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// disk is one directory with its store.
+// disk is one directory, or block device, with its store.
 type disk struct {
 	path    string
 	log     *slog.Logger
-	dir     os.FileInfo // the directory as it was opened
+	dir     os.FileInfo // the directory or device as it was opened
 	id      uint64
 	backend string
 	eng     engine.Disk
@@ -91,9 +91,9 @@ func (d *disk) probe() {
 	}
 	switch {
 	case err != nil:
-		leave(fmt.Errorf("the directory cannot be reached any more: %w", err))
+		leave(fmt.Errorf("it cannot be reached any more: %w", err))
 	case !os.SameFile(now, d.dir):
-		leave(errors.New("another directory is in the place of the one that was opened"))
+		leave(errors.New("something else is in the place of what was opened"))
 	default:
 		if files, err := d.eng.List(); err == nil && len(files) == 0 {
 			leave(errors.New("the files in the directory are gone"))

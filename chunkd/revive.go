@@ -44,9 +44,14 @@ func (s *Server) revive() {
 	}
 }
 
-// present tells whether the directory holds a store.
+// present tells whether the directory holds a store, or the device is there: what it holds
+// is seen when it is opened.
 func (d *disk) present() bool {
-	_, err := os.Stat(filepath.Join(d.path, segment.SuperblockName))
+	info, err := os.Stat(d.path)
+	if err == nil && !info.IsDir() {
+		return true
+	}
+	_, err = os.Stat(filepath.Join(d.path, segment.SuperblockName))
 	return err == nil
 }
 

@@ -1,6 +1,8 @@
 package chunkd
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -113,4 +115,38 @@ func TestScrubIsReported(t *testing.T) {
 		}
 		return false
 	})
+}
+
+// TestDevice: a device serves as a directory does, and again after a restart; one that is
+// missing is not made as a directory.
+func TestDevice(t *testing.T) {
+	m := newMaster(t)
+	dev := filepath.Join(t.TempDir(), "device")
+	if err := errors.Join(os.WriteFile(dev, nil, 0o600), os.Truncate(dev, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, m, dev)
+	u := use(t, s)
+	u.write(wire.Write{Chunk: 1, Create: true, Sync: true}, data(1<<20, 1))
+	if b := s.shelf.all()[0].backend; !strings.HasSuffix(b, "-raw") {
+		t.Errorf("backend %s", b)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = start(t, m, dev)
+	use(t, s).want(1, 1, 0, data(1<<20, 1))
+	away := dev + ".away"
+	if err := os.Rename(dev, away); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the device is missed", func() bool { return len(s.shelf.alive()) == 0 })
+	if err := os.Rename(away, dev); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the device is back", func() bool { return len(s.shelf.alive()) == 1 })
+
+	if err := makeDir("/dev/varve-no-such-device"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a device that is not there: %v", err)
+	}
 }

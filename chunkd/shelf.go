@@ -5,8 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/varvefs/varve/chunk"
@@ -251,12 +254,12 @@ func (s *shelf) close() error {
 	return errors.Join(errs...)
 }
 
-// openDisk opens the directory and, unless it is fresh, its store. Fresh is one that is
+// openDisk opens the directory or device and, unless it is fresh, its store. Fresh is one that is
 // empty, or in which the making of a store was cut short before it held anything.
 func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error) {
 	d = &disk{path: dir, log: cfg.Log, owner: o}
 	d.reads.limit = readLane
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := makeDir(dir); err != nil {
 		return d, false, err
 	}
 	if d.dir, err = os.Stat(dir); err != nil {
@@ -278,6 +281,18 @@ func openDisk(cfg *Config, dir string, o owner) (d *disk, fresh bool, err error)
 		d.eng.Close()
 	}
 	return d, fresh, err
+}
+
+// makeDir makes a directory unless there is something: a directory, or a device. What is
+// missing below /dev is a device that is not there, and not for us to make.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	if strings.HasPrefix(filepath.Clean(dir), "/dev/") {
+		return fmt.Errorf("there is no device %s: %w", dir, fs.ErrNotExist)
+	}
+	return os.MkdirAll(dir, 0o700)
 }
 
 // openStore opens the disk's store, or makes it for an identity.

@@ -55,7 +55,7 @@ type Metalog struct {
 
 // Chunkd is the section of 'varve chunkd'.
 type Chunkd struct {
-	Dirs      []string `toml:"dirs" default:"/var/lib/varve/chunks" help:"directories (one for each disk) to store chunks in"`
+	Dirs      []string `toml:"dirs" default:"/var/lib/varve/chunks" help:"directories or block devices (/dev/...), one for each disk, to store chunks in; a device is used whole, without a file system"`
 	Listen    Addr     `toml:"listen" default:"0.0.0.0:9422" help:"listen for data here"`
 	Advertise Addr     `toml:"advertise" default:"" help:"address that mounts are told; empty: the address from which the master is reached"`
 	Masters   []string `toml:"masters" default:"127.0.0.1:9420" check:"addrs" help:"addresses of the masters' chunkserver port, HOST:PORT"`

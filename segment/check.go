@@ -33,7 +33,7 @@ type Report struct {
 	Took     float64  `json:"seconds"`
 }
 
-// Check opens the store in dir as a start would, reads and checks all that it holds, and
+// Check opens the store in dir, or on a device, as a start would, reads and checks all that it holds, and
 // changes nothing: what recovery writes stays in memory. The store must not be in use.
 // The error is of the store as a whole; damage is in the report.
 func Check(dir string) (*Report, error) {
@@ -75,7 +75,11 @@ func openOffline(dir string, log *slog.Logger) (*Store, func() error, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	d := newOverlay(dir)
+	src, err := openOrigin(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, unlock())
+	}
+	d := newOverlay(src)
 	s, err := Open(Config{Disk: d, Log: log, offline: true})
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("%s: %w", dir, err), d.Close(), unlock())
@@ -93,12 +97,29 @@ func (s *Store) abandon() error {
 	return s.closeFiles()
 }
 
-// lockShared refuses a directory that a chunkserver has open, and keeps it from being
+// lockShared refuses a directory or device that a chunkserver has open, and keeps it from being
 // opened. A directory that was never locked, or may not be, is taken as it is.
 func lockShared(dir string) (func() error, error) {
-	f, err := os.Open(filepath.Join(dir, ".lock"))
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	name, flags := dir, os.O_RDONLY
+	switch {
+	case info.IsDir():
+		name = filepath.Join(dir, ".lock")
+	case info.Mode().Type() != 0: // a block device: the kernel knows who has it
+		flags |= unix.O_EXCL
+	}
+	f, err := os.OpenFile(name, flags, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("%s is in use, mounted or taken by a running chunkserver; stop it first", dir)
+	}
 	if err != nil {
 		return func() error { return nil }, nil
+	}
+	if flags != os.O_RDONLY {
+		return f.Close, nil
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {

@@ -3,13 +3,16 @@ package segment
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine/open"
 	"github.com/varvefs/varve/engine/posix"
 )
 
@@ -106,5 +109,48 @@ func TestInspectIndex(t *testing.T) {
 	}
 	if err := InspectIndex(dir, &out, false, 77); err == nil {
 		t.Error("a chunk that is not there is printed")
+	}
+}
+
+// TestOfflineDevice: a store on a device is checked and printed as one in a directory is, not
+// while it is in use, and no byte changes.
+func TestOfflineDevice(t *testing.T) {
+	dev := testDevice(t)
+	_, seg, _ := inspectedStoreIn(t, dev)
+	before := dirSum(t, filepath.Dir(dev))
+	rep, err := Check(dev)
+	if err != nil || rep.Chunks != 1 || rep.Damages != 0 {
+		t.Errorf("check: %+v, %v", rep, err)
+	}
+	var out bytes.Buffer
+	if err := Inspect(dev, &out, false, true); err != nil {
+		t.Error(err)
+	}
+	for _, want := range []string{"table of the device", "  superblock 2097152+65536", fmt.Sprintf("segment %d in %s:segments-00000: sealed", seg, dev)} {
+		if !strings.Contains(out.String(), want) && !strings.Contains(strings.ReplaceAll(out.String(), ": open ", ": sealed "), want) {
+			t.Errorf("inspect does not print %q: %.2000s", want, out.String())
+		}
+	}
+	out.Reset()
+	if err := Inspect(dev, &out, true, true); err != nil || !strings.Contains(out.String(), `"table_generation"`) {
+		t.Errorf("%v: %.2000s", err, out.String())
+	}
+	out.Reset()
+	if err := InspectIndex(dev, &out, false, 1); err != nil || !strings.Contains(out.String(), "length 9000") {
+		t.Errorf("%v: %s", err, out.String())
+	}
+	if after := dirSum(t, filepath.Dir(dev)); !maps.Equal(before, after) {
+		t.Error("the device was changed")
+	}
+	d, err := open.Open(dev, open.POSIX, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := Check(dev); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("check of a device in use: %v", err)
+	}
+	if _, err := Check(filepath.Join(t.TempDir(), "nothing")); err == nil {
+		t.Error("check of nothing")
 	}
 }

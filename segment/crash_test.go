@@ -46,6 +46,38 @@ func TestCrashAtRandom(t *testing.T) {
 	}
 }
 
+// TestCrashOnDevice is the same for a store on a device: files that come and go take part.
+func TestCrashOnDevice(t *testing.T) {
+	runs := 8
+	if testing.Short() {
+		runs = 2
+	}
+	total := 0
+	for run := range runs {
+		w := newDeviceWorld(t, fmt.Sprintf("device, seed %d", run), uint64(run))
+		w.onStep = func() {
+			if w.rnd.IntN(40) == 0 {
+				w.crash(sim.Random(w.rnd.Uint64()), 1)
+			}
+		}
+		for range 300 {
+			w.random()
+			if w.rnd.IntN(20) == 0 {
+				w.crash(sim.Random(w.rnd.Uint64()), 1)
+			}
+			if w.rnd.IntN(100) == 0 {
+				w.restart(sim.Random(w.rnd.Uint64()))
+			}
+		}
+		w.check(w.s, true)
+		total += w.checks
+	}
+	t.Logf("%d crash states", total)
+	if total < 20*runs {
+		t.Error("there were too few")
+	}
+}
+
 // random does one random thing.
 func (w *world) random() {
 	id := chunk.ID(1 + w.rnd.IntN(6))

@@ -5,20 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine"
 )
 
-// Inspect prints what the files of a store in dir hold: superblock, checkpoints, segments, frames,
+// Inspect prints what the files of a store in dir, or on a device, hold: table of a device, superblock, checkpoints, segments, frames,
 // entries; as text, or as JSON with one object a line. With verify it reads all payload
 // too and checks it. It only reads, and wants the store to be closed. The error tells
 // what could not be read, or how many damages verify has found; all else is printed.
 func Inspect(dir string, w io.Writer, asJSON, verify bool) error {
-	super, err := openReadOnly(filepath.Join(dir, superName))
+	src, err := openOrigin(dir)
+	if err != nil {
+		return err
+	}
+	defer src.close()
+	super, err := src.open(superName)
 	if err != nil {
 		return err
 	}
@@ -29,13 +32,14 @@ func Inspect(dir string, w io.Writer, asJSON, verify bool) error {
 	}
 	p := &inspector{w: w, json: asJSON, verify: verify, super: sb}
 	p.superblock()
+	p.table(src)
 	for slot := range checkpointSlots {
-		if err := p.checkpoint(dir, slot); err != nil {
+		if err := p.checkpoint(src, slot); err != nil {
 			return err
 		}
 	}
 	for n := range sb.containers {
-		if err := p.container(dir, n); err != nil {
+		if err := p.container(src, n); err != nil {
 			return err
 		}
 	}
@@ -68,6 +72,16 @@ type (
 		PerFile    uint32    `json:"container_segments"`
 		Containers uint32    `json:"containers"`
 		Created    time.Time `json:"created"`
+	}
+	tableView struct {
+		Generation uint64       `json:"table_generation"`
+		Size       int64        `json:"device_bytes"`
+		Files      []tableEntry `json:"files"`
+	}
+	tableEntry struct {
+		Name string `json:"name"`
+		Off  int64  `json:"off"`
+		Size int64  `json:"size"`
 	}
 	checkpointView struct {
 		Slot       int      `json:"checkpoint"`
@@ -163,8 +177,27 @@ func (p *inspector) superblock() {
 	p.printf("  %d containers of %d segments of %d bytes, created %s\n", v.Containers, v.PerFile, v.Segment, v.Created.Format(time.RFC3339))
 }
 
-func (p *inspector) container(dir string, n uint32) error {
-	f, err := openReadOnly(filepath.Join(dir, containerName(n)))
+// table prints where the files of a device lie.
+func (p *inspector) table(src *origin) {
+	if src.table == nil {
+		return
+	}
+	v := tableView{src.table.Generation, src.table.Size, []tableEntry{}}
+	for _, e := range src.table.Files {
+		v.Files = append(v.Files, tableEntry{e.Name, e.Off, e.Size})
+	}
+	if p.json {
+		p.object(v)
+		return
+	}
+	p.printf("table of the device, generation %d: %d files on %d bytes\n", v.Generation, len(v.Files), v.Size)
+	for _, e := range v.Files {
+		p.printf("  %s %d+%d\n", e.Name, e.Off, e.Size)
+	}
+}
+
+func (p *inspector) container(src *origin, n uint32) error {
+	f, err := src.open(containerName(n))
 	if err != nil {
 		return err
 	}
@@ -285,36 +318,3 @@ func (e *entryView) String() string {
 	}
 	return s
 }
-
-// readOnly is a file that is only read, through the page cache: it needs no lock and no
-// right to write.
-type readOnly struct {
-	f    *os.File
-	size int64
-}
-
-var _ engine.File = (*readOnly)(nil)
-
-func openReadOnly(path string) (*readOnly, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &readOnly{f, info.Size()}, nil
-}
-
-func (r *readOnly) Name() string { return r.f.Name() }
-func (r *readOnly) Size() int64  { return r.size }
-func (r *readOnly) Close() error { return r.f.Close() }
-func (r *readOnly) ReadAt(buf []byte, off int64) error {
-	_, err := r.f.ReadAt(buf, off)
-	return err
-}
-func (r *readOnly) Zero(int64, int64) error { return errors.ErrUnsupported }
-
-// Submit is never called: Inspect reads with ReadAt.
-func (r *readOnly) Submit(...*engine.Op) { panic("BUG: operation on a file that is only read") }

@@ -4,15 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/varvefs/varve/engine"
 )
 
 // checkpoint prints the checkpoint of a slot, if there is one. With verify it checks all its
 // pages. A damaged checkpoint is a damage like others: the store does without.
-func (p *inspector) checkpoint(dir string, slot int) error {
-	f, err := openReadOnly(filepath.Join(dir, checkpointName(slot)))
+func (p *inspector) checkpoint(src *origin, slot int) error {
+	f, err := src.open(checkpointName(slot))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine/open"
 	"github.com/varvefs/varve/engine/posix"
 )
 
@@ -19,8 +20,11 @@ import (
 // the directory, the segment of the frames, and where the data of chunk 1 lies in the
 // first container.
 func inspectedStore(t *testing.T) (dir string, seg uint32, at int64) {
-	dir = t.TempDir()
-	d, err := posix.Open(dir, slog.New(slog.DiscardHandler))
+	return inspectedStoreIn(t, t.TempDir())
+}
+
+func inspectedStoreIn(t *testing.T, dir string) (_ string, seg uint32, at int64) {
+	d, err := open.Open(dir, open.POSIX, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

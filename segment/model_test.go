@@ -13,6 +13,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/engine/raw"
 	"github.com/varvefs/varve/engine/sim"
 	"github.com/varvefs/varve/status"
 )
@@ -71,6 +73,7 @@ type world struct {
 	name   string // of the run, to replay it
 	rnd    *rand.Rand
 	disk   *sim.Disk
+	device bool // the store is on a table of files (package raw) on one file of the disk
 	s      *Store
 	chunks map[chunk.ID]*history
 	onStep func()       // before each operation of the disk ends
@@ -93,6 +96,36 @@ func newWorldOn(t testing.TB, name string, seed uint64, d *sim.Disk) *world {
 	return w
 }
 
+func newDeviceWorld(t testing.TB, name string, seed uint64) *world {
+	d := sim.New(sim.Config{Seed: seed, Mode: sim.Manual, Grain: 512})
+	if _, err := d.Create(deviceName, 24<<20); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, name: name, rnd: rand.New(rand.NewPCG(seed, 99)), chunks: make(map[chunk.ID]*history), disk: d, device: true, met: metrics.NewSet()}
+	w.open()
+	return w
+}
+
+const deviceName = "device"
+
+// on is what the store stands on: the simulated disk, or files on its only one.
+func (w *world) on(d *sim.Disk, step func() bool) engine.Disk {
+	if !w.device {
+		return d
+	}
+	f, err := d.Open(deviceName)
+	if err != nil {
+		w.fatal("%v", err)
+	}
+	r, err := raw.Open(raw.Config{Device: f, Backend: "sim", Do: func(f engine.File, kind engine.Kind, buf []byte, off int64) error {
+		return do(f, kind, buf, off, step)
+	}})
+	if err != nil {
+		w.fatal("open the device: %v", err)
+	}
+	return r
+}
+
 func (w *world) config(step func() bool) Config {
 	return Config{SegmentSize: minSegment, ContainerSegments: 4, Limit: 20 * minSegment, Create: &testIdentity, Log: testLog, step: step}
 }
@@ -105,7 +138,7 @@ func (w *world) open() {
 		}
 		return d.Step()
 	})
-	cfg.Disk = d
+	cfg.Disk = w.on(d, cfg.step)
 	s, err := Open(cfg)
 	if err != nil {
 		w.t.Fatalf("%s: %v", w.name, err)
@@ -346,7 +379,7 @@ func (w *world) recoverFrom(d *sim.Disk, depth int) map[chunk.ID]int {
 		}
 		return d.Step()
 	})
-	cfg.Disk, cfg.Metrics = d, w.met
+	cfg.Disk, cfg.Metrics = w.on(d, cfg.step), w.met
 	s, err := Open(cfg)
 	if err != nil {
 		w.fatal("open after a crash: %v", err)

@@ -4,20 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/engine"
 )
 
-// overlay is a directory that is only read: what is written goes to memory and is seen by
+// overlay is a directory or a device that is only read: what is written goes to memory and is seen by
 // later reads. A store opened on it recovers as at a start, and changes nothing on disk.
 type overlay struct {
-	dir string
+	src *origin
 
 	mu    sync.Mutex
 	files map[string]*overlayFile // those that were opened or made
@@ -29,7 +25,7 @@ type overlayFile struct {
 	disk *overlay
 	name string
 	size int64
-	base *os.File // nil: it was made here
+	base *readOnly // nil: it was made here
 
 	blocks map[int64][]byte // written blocks by number; guarded by overlay.mu
 }
@@ -39,8 +35,8 @@ var (
 	_ engine.File = (*overlayFile)(nil)
 )
 
-func newOverlay(dir string) *overlay {
-	return &overlay{dir: dir, files: make(map[string]*overlayFile), gone: make(map[string]bool)}
+func newOverlay(src *origin) *overlay {
+	return &overlay{src: src, files: make(map[string]*overlayFile), gone: make(map[string]bool)}
 }
 
 func (o *overlay) Backend() string { return "overlay" }
@@ -63,29 +59,25 @@ func (o *overlay) Open(name string) (engine.File, error) {
 	if f := o.files[name]; f != nil {
 		return f, nil
 	}
-	base, err := os.Open(filepath.Join(o.dir, name))
+	base, err := o.src.open(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := base.Stat()
-	if err != nil {
-		return nil, errors.Join(err, base.Close())
-	}
-	f := &overlayFile{disk: o, name: name, size: info.Size(), base: base, blocks: make(map[int64][]byte)}
+	f := &overlayFile{disk: o, name: name, size: base.Size(), base: base, blocks: make(map[int64][]byte)}
 	o.files[name] = f
 	return f, nil
 }
 
 func (o *overlay) List() ([]string, error) {
-	entries, err := os.ReadDir(o.dir)
+	all, err := o.src.list()
 	if err != nil {
 		return nil, err
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	var names []string
-	for _, e := range entries {
-		if name := e.Name(); e.Type().IsRegular() && name[0] != '.' && !o.gone[name] {
+	for _, name := range all {
+		if !o.gone[name] {
 			names = append(names, name)
 		}
 	}
@@ -107,14 +99,10 @@ func (o *overlay) Remove(name string) error {
 }
 
 func (o *overlay) Space() (total, free uint64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(o.dir, &st); err != nil {
-		return 0, 0, &fs.PathError{Op: "statfs", Path: o.dir, Err: err}
-	}
-	return st.Blocks * uint64(st.Bsize), st.Bavail * uint64(st.Bsize), nil
+	return o.src.space()
 }
 
-// Close closes the files of the directory.
+// Close closes the files and the origin.
 func (o *overlay) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -125,7 +113,7 @@ func (o *overlay) Close() error {
 		}
 	}
 	o.files = make(map[string]*overlayFile)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.src.close())...)
 }
 
 func (f *overlayFile) Name() string { return f.name }
@@ -140,7 +128,7 @@ func (f *overlayFile) ReadAt(buf []byte, off int64) error {
 	}
 	if f.base == nil {
 		clear(buf)
-	} else if _, err := f.base.ReadAt(buf, off); err != nil {
+	} else if err := f.base.ReadAt(buf, off); err != nil {
 		return err
 	}
 	f.disk.mu.Lock()

@@ -6,10 +6,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/engine/open"
 	"github.com/varvefs/varve/engine/posix"
 	"github.com/varvefs/varve/engine/sim"
 	"github.com/varvefs/varve/status"
@@ -31,6 +34,23 @@ func onDisks(t *testing.T, fn func(t *testing.T, d engine.Disk)) {
 		t.Cleanup(func() { d.Close() })
 		fn(t, d)
 	})
+	t.Run("device", func(t *testing.T) {
+		d, err := open.Open(testDevice(t), open.Auto, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		fn(t, d)
+	})
+}
+
+// testDevice makes an empty file that stands for a device.
+func testDevice(t *testing.T) string {
+	path := filepath.Join(t.TempDir(), "device")
+	if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 256<<20)); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func smallConfig(d engine.Disk) Config {

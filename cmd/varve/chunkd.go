@@ -22,7 +22,7 @@ func chunkdCommand() *cobra.Command {
 	}
 	s := addSettings(c, "chunkd")
 	keyFile := c.Flags().String("key-file", "", "file with the cluster key (default: cluster.key-file of the configuration)")
-	check := c.Flags().String("check", "", "check the store in this directory and exit; the chunkserver must not run, nothing is changed")
+	check := c.Flags().String("check", "", "check the store in this directory or on this device and exit; the chunkserver must not run, nothing is changed")
 	asJSON := c.Flags().Bool("json", false, "with --check: print JSON")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *check != "" {

@@ -19,7 +19,7 @@ func inspectCommand() *cobra.Command {
 	var asJSON, verify bool
 	seg := &cobra.Command{
 		Use:   "segment DIR",
-		Short: "print the segments and frames of a chunkserver's directory",
+		Short: "print the segments and frames of a chunkserver's directory or device",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			return segment.Inspect(args[0], c.OutOrStdout(), asJSON, verify)
@@ -30,7 +30,7 @@ func inspectCommand() *cobra.Command {
 	var one string
 	index := &cobra.Command{
 		Use:   "index DIR",
-		Short: "print which bytes of which chunk lie where in a chunkserver's directory",
+		Short: "print which bytes of which chunk lie where in a chunkserver's directory or device",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			var id uint64

@@ -4,7 +4,6 @@ import (
 	"io"
 	"runtime"
 	"slices"
-	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -23,16 +22,16 @@ func init() { clear(zeros) }
 
 // File is an open file of fixed size.
 type File struct {
-	dir  *Dir
+	dir  *Dir // nil: a device, or a file in memory
 	name string
 	fd   int
 	size int64
-	gate gate
+	gate engine.Gate
 }
 
 func newFile(d *Dir, name string, fd int, size int64) *File {
 	f := &File{dir: d, name: name, fd: fd, size: size}
-	f.gate.init()
+	f.gate.Init()
 	return f
 }
 
@@ -46,10 +45,10 @@ func (f *File) Size() int64 { return f.size }
 func (f *File) Fd() int { return f.fd }
 
 // Enter keeps the file open for n users, or reports false when it is closed.
-func (f *File) Enter(n int) bool { return f.gate.enter(int64(n)) }
+func (f *File) Enter(n int) bool { return f.gate.Enter(n) }
 
 // Leave ends one use. It is the last thing a user does with the file.
-func (f *File) Leave() { f.gate.leave() }
+func (f *File) Leave() { f.gate.Leave() }
 
 // Refuse ends ops that came after Close. It does so on a goroutine of its own: the
 // submitter may hold a lock that Done takes.
@@ -167,58 +166,15 @@ func (f *File) reserve() error {
 
 // Close waits for all users to leave and closes the descriptor.
 func (f *File) Close() error {
-	if !f.gate.shut() {
+	if !f.gate.Shut() {
 		return engine.ErrClosed
 	}
-	f.dir.forget(f)
+	if f.dir != nil {
+		f.dir.forget(f)
+	}
 	return unix.Close(f.fd)
 }
 
 func (f *File) fail(kind engine.Kind, buf []byte, off int64, err error) error {
 	return &engine.IOError{Kind: kind, Name: f.name, Off: off, Len: len(buf), Err: err}
-}
-
-// gate counts users and lets one closer wait for the last of them. It starts with one
-// user, the opener, whom shut takes off.
-type gate struct {
-	users  atomic.Int64 // never rises again from 0
-	closed atomic.Bool
-	empty  chan struct{}
-}
-
-func (g *gate) init() {
-	g.users.Store(1)
-	g.empty = make(chan struct{})
-}
-
-// enter adds n users; false when the gate is shut.
-func (g *gate) enter(n int64) bool {
-	for {
-		old := g.users.Load()
-		if g.closed.Load() || old == 0 {
-			return false
-		}
-		if g.users.CompareAndSwap(old, old+n) {
-			return true
-		}
-	}
-}
-
-func (g *gate) leave() {
-	switch n := g.users.Add(-1); {
-	case n == 0:
-		close(g.empty)
-	case n < 0:
-		panic("BUG: a file was left more often than entered")
-	}
-}
-
-// shut lets nobody in any more and waits until all have left; false when it was shut before.
-func (g *gate) shut() bool {
-	if g.closed.Swap(true) {
-		return false
-	}
-	g.leave()
-	<-g.empty
-	return true
 }

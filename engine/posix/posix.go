@@ -50,6 +50,23 @@ func On(dir *host.Dir) *Disk {
 	return &Disk{dir: dir, pool: host.NewPool(workersMax)}
 }
 
+// device is one file, a whole device, with workers of its own.
+type device struct{ File }
+
+// OnFile serves one file, a whole device; it takes the file over.
+func OnFile(f *host.File) engine.File {
+	return &device{File{File: f, pool: host.NewPool(workersMax)}}
+}
+
+// Close closes the device, then ends the workers.
+func (d *device) Close() error {
+	err := d.File.File.Close()
+	if err != engine.ErrClosed {
+		d.pool.Close()
+	}
+	return err
+}
+
 // Backend is "posix".
 func (d *Disk) Backend() string { return "posix" }
 

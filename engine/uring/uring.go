@@ -81,7 +81,7 @@ func Open(dir string, log *slog.Logger) (engine.Disk, error) {
 // On serves a directory that is open already, after a self-test. The disk takes the
 // directory over; on an error it is left open.
 func On(dir *host.Dir) (engine.Disk, error) {
-	if err := selfTest(dir); err != nil {
+	if err := selfTest(dir.Scratch); err != nil {
 		return nil, fmt.Errorf("self-test of io_uring: %w", err)
 	}
 	own, err := startOwner(entries)
@@ -89,6 +89,32 @@ func On(dir *host.Dir) (engine.Disk, error) {
 		return nil, err
 	}
 	return newDisk(dir, own), nil
+}
+
+// device is a Disk's only file, which is a whole device.
+type device struct{ *File }
+
+// OnFile serves one file, a whole device, after a self-test on a file in memory. It takes
+// the file over; on an error the file is left open.
+func OnFile(f *host.File) (engine.File, error) {
+	if err := selfTest(host.Memory); err != nil {
+		return nil, fmt.Errorf("self-test of io_uring: %w", err)
+	}
+	own, err := startOwner(entries)
+	if err != nil {
+		return nil, err
+	}
+	return &device{&File{File: f, disk: newDisk(nil, own)}}, nil
+}
+
+// Close closes the device, then ends the ring.
+func (d *device) Close() error {
+	err := d.File.Close()
+	if err != engine.ErrClosed {
+		d.disk.own.close()
+		d.disk.pool.Close()
+	}
+	return err
 }
 
 func newDisk(dir *host.Dir, own *owner) *Disk {

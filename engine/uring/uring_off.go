@@ -18,3 +18,6 @@ func Open(string, *slog.Logger) (engine.Disk, error) { return nil, ErrNotBuilt }
 
 // On returns ErrNotBuilt and leaves the directory open.
 func On(*host.Dir) (engine.Disk, error) { return nil, ErrNotBuilt }
+
+// OnFile reports ErrNotBuilt.
+func OnFile(*host.File) (engine.File, error) { return nil, ErrNotBuilt }
