@@ -321,3 +321,32 @@ func FuzzIntent(f *testing.F) {
 		}
 	})
 }
+
+// TestEarlySessionLost: when the master has ended the session, what it does not
+// know is gone; fsync of the directory says so, and everything else goes on.
+func TestEarlySessionLost(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	a := cl.connect(nil)
+	d := alone(t, a, "d")
+	dir, err := a.OpenDir(bg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	cl.stopMaster()
+	changes(t, a, d)
+	eventually(t, "the connection is lost", func() bool {
+		a.ses.mu.Lock()
+		defer a.ses.mu.Unlock()
+		return a.ses.conn == nil
+	})
+	a.ses.lost()
+	cl.startMaster()
+	if err := dir.Sync(bg); err == nil {
+		t.Error("fsync does not tell that changes were lost")
+	}
+	if got := list(t, a, d); len(got) != 0 {
+		t.Errorf("there is %q", got)
+	}
+	wantChanges(t, cl.connect(nil), d, changes(t, a, d))
+}
