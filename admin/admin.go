@@ -167,6 +167,12 @@ func (c *Client) SetGoal(ctx context.Context, ino inode.Ino, goal uint8, recursi
 	return ask[wire.GoalReply](ctx, c, wire.AskSetGoal, wire.GoalArgs{Ino: uint64(ino), Goal: goal, Recursive: recursive})
 }
 
+// ForgetServer removes a chunkserver (its identity or address) that is not
+// connected and will not come back; force: also with the only copies of chunks.
+func (c *Client) ForgetServer(ctx context.Context, server string, force bool) (*wire.ForgetReply, error) {
+	return ask[wire.ForgetReply](ctx, c, wire.AskForget, wire.ForgetArgs{Server: server, Force: force})
+}
+
 // SaveImage makes the master write an image of its tree now.
 func (c *Client) SaveImage(ctx context.Context) (*wire.SaveReply, error) {
 	return ask[wire.SaveReply](ctx, c, wire.AskSnapshot, nil)

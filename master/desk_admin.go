@@ -38,6 +38,7 @@ var questions = map[string]question{
 	wire.AskCheckFile: ask((*loop).askCheckFile),
 	wire.AskGetGoal:   ask((*loop).askGetGoal),
 	wire.AskSetGoal:   (*loop).askSetGoal,
+	wire.AskForget:    (*loop).askForget,
 	wire.AskSnapshot:  (*loop).askSaveImage,
 	wire.AskHandover:  (*loop).askHandover,
 	wire.AskAddVoter:  (*loop).askAdd,

@@ -10,6 +10,7 @@ const (
 	AskPath      = "path"      // PathArgs; InoArgs
 	AskGetGoal   = "getgoal"   // GoalArgs; GoalReply
 	AskSetGoal   = "setgoal"   // GoalArgs; GoalReply
+	AskForget    = "forget"    // ForgetArgs; ForgetReply, when the changelog no longer has the chunkserver
 	AskSnapshot  = "saveimage" // no arguments; writes an image now; SaveReply
 )
 
@@ -32,6 +33,19 @@ type HandoverReply struct {
 	Name  string `json:"name"`
 	Addr  string `json:"addr"`
 	Epoch uint64 `json:"epoch"`
+}
+
+// ForgetArgs names a chunkserver by its identity or address.
+type ForgetArgs struct {
+	Server string `json:"server"`
+	Force  bool   `json:"force,omitempty"` // also with the only copies of chunks
+}
+
+// ForgetReply says which chunkserver was forgotten.
+type ForgetReply struct {
+	ID   string `json:"id"`
+	Addr string `json:"addr"`
+	Lost uint64 `json:"lost"` // chunks that no other server is known to have
 }
 
 // InoArgs names an inode.

@@ -54,7 +54,7 @@ func root() *cobra.Command {
 		&cobra.Group{ID: "look", Title: "Look inside and measure:"},
 	)
 	group(c, "run", upCommand(), initCommand(), masterCommand(), metaloggerCommand(), chunkdCommand(), mountCommand())
-	group(c, "ask", statusCommand(), goalCommand(), fileInfoCommand(), dirInfoCommand(), checkFileCommand())
+	group(c, "ask", statusCommand(), serverCommand(), goalCommand(), fileInfoCommand(), dirInfoCommand(), checkFileCommand())
 	group(c, "look", inspectCommand(), perfCommand(), sampleCommand())
 	return c
 }
