@@ -154,14 +154,27 @@ func connectionOf(info string) (minor uint32, ok bool) {
 }
 
 // Ended tells whether a process is over for all but the kernel: it does not exist,
-// or it was killed and some of its threads cannot end yet.
+// or it was killed and some of its threads, perhaps the first, cannot end yet.
 func Ended(pid int) bool {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
 	}
-	_, rest, ok := strings.Cut(string(b[strings.LastIndexByte(string(b), ')')+1:]), " ")
-	return ok && rest != "" && strings.ContainsRune("ZX", rune(rest[0]))
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "State":
+			if value != "" && strings.ContainsRune("ZX", rune(value[0])) {
+				return true
+			}
+		case "SigPnd", "ShdPnd": // a first thread that waits in the kernel has not taken its SIGKILL
+			if set, err := strconv.ParseUint(value, 16, 64); err == nil && set&(1<<(unix.SIGKILL-1)) != 0 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // findMountpoint gives the absolute path of dir without symbolic links, like
