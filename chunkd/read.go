@@ -12,11 +12,30 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
+// reading is one Read under way. It is used again and again.
+type reading struct {
+	s     *Server
+	r     *link.Request
+	m     wire.Read
+	begin time.Time
+	disk  *disk
+	buf   []byte
+	reply wire.ReadReply
+
+	now, sent func() // readNow and leftUs, made once
+}
+
+var readings = sync.Pool{New: func() any { return new(reading) }}
+
 // read checks a Read and leaves it to the lane of the disk that has the chunk.
 func (s *Server) read(r *link.Request) {
-	begin := time.Now()
-	var m wire.Read
-	err := r.Decode(&m)
+	g := readings.Get().(*reading)
+	if g.now == nil {
+		g.now, g.sent = g.readNow, g.leftUs
+	}
+	g.s, g.r, g.begin = s, r, time.Now()
+	m := &g.m
+	err := r.Decode(m)
 	r.Free()
 	if err == nil && (m.Len == 0 || m.Len > wire.MaxData || uint64(m.Off)+uint64(m.Len) > chunk.Size) {
 		err = status.Errorf(status.BadMessage, "read of %d bytes at %d of chunk %v", m.Len, m.Off, m.Chunk)
@@ -24,36 +43,45 @@ func (s *Server) read(r *link.Request) {
 	if err == nil {
 		err = s.tokens.mayRead(m.Token, m.Chunk, m.Version)
 	}
-	var d *disk
 	if err == nil {
-		d, _, err = s.shelf.findAt(m.Chunk, m.Min, m.Version)
+		g.disk, _, err = s.shelf.findAt(m.Chunk, m.Min, m.Version)
 	}
 	if err != nil {
 		s.refuse(r, err)
+		g.recycle()
 		return
 	}
-	d.reads.run(func() { s.readNow(r, d, &m, begin) })
+	g.disk.reads.run(g.now)
 }
 
-var sumsPool = sync.Pool{New: func() any { return new([]uint32) }}
-
-func (s *Server) readNow(r *link.Request, d *disk, m *wire.Read, begin time.Time) {
-	buf := engine.Alloc(int(m.Len))[:m.Len]
-	sums := sumsPool.Get().(*[]uint32)
-	defer sumsPool.Put(sums)
+// readNow reads and replies. g goes back when the reply has left.
+func (g *reading) readNow() {
+	s, m := g.s, &g.m
+	g.buf = engine.Alloc(int(m.Len))[:m.Len]
 	var err error
-	*sums, err = d.store.Read(m.Chunk, m.Min, m.Version, m.Off, buf, (*sums)[:0])
+	g.reply.Sums, err = g.disk.store.Read(m.Chunk, m.Min, m.Version, m.Off, g.buf, g.reply.Sums[:0])
 	if err != nil {
-		engine.Free(buf)
-		s.readFailed(d, m.Chunk, err)
-		s.refuse(r, err)
+		s.readFailed(g.disk, m.Chunk, err)
+		s.refuse(g.r, err)
+		g.leftUs()
 		return
 	}
 	s.met.reads.Add(1)
-	s.met.readBytes.Add(len(buf))
-	since(s.met.read, begin)
-	r.Reply(&wire.ReadReply{Sums: *sums}, buf, func() { engine.Free(buf) })
+	s.met.readBytes.Add(len(g.buf))
+	since(s.met.read, g.begin)
+	g.r.Reply(&g.reply, g.buf, g.sent)
 	s.leave()
+}
+
+// leftUs runs when nobody reads the data any more.
+func (g *reading) leftUs() {
+	engine.Free(g.buf)
+	g.recycle()
+}
+
+func (g *reading) recycle() {
+	*g = reading{reply: wire.ReadReply{Sums: g.reply.Sums[:0]}, now: g.now, sent: g.sent}
+	readings.Put(g)
 }
 
 // readFailed looks at the error of a store's read.

@@ -11,6 +11,7 @@ package codec
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 )
 
 // Fields is what a struct offers to be encoded and decoded.
@@ -26,15 +27,29 @@ type Codec struct {
 
 // Append encodes f behind dst.
 func Append(dst []byte, f Fields) []byte {
-	c := Codec{buf: dst}
-	f.Fields(&c)
-	return c.buf
+	c := codecs.Get().(*Codec)
+	c.buf = dst
+	f.Fields(c)
+	dst = c.buf
+	c.recycle()
+	return dst
+}
+
+// codecs are used again and again: one would go to the heap for each message, since
+// nobody can say what a Fields method does with it. None keeps it.
+var codecs = sync.Pool{New: func() any { return new(Codec) }}
+
+func (c *Codec) recycle() {
+	*c = Codec{}
+	codecs.Put(c)
 }
 
 // Decode fills f from b. All of b must be used.
 func Decode(b []byte, f Fields) error {
-	c := Codec{buf: b, decoding: true}
-	f.Fields(&c)
+	c := codecs.Get().(*Codec)
+	defer c.recycle()
+	c.buf, c.decoding = b, true
+	f.Fields(c)
 	if c.err == nil && c.off != len(b) {
 		c.err = fmt.Errorf("%d bytes too many behind %T", len(b)-c.off, f)
 	}
@@ -46,8 +61,10 @@ func Decode(b []byte, f Fields) error {
 
 // DecodePrefix fills f from the start of b and returns what is left of b.
 func DecodePrefix(b []byte, f Fields) ([]byte, error) {
-	c := Codec{buf: b, decoding: true}
-	f.Fields(&c)
+	c := codecs.Get().(*Codec)
+	defer c.recycle()
+	c.buf, c.decoding = b, true
+	f.Fields(c)
 	if c.err != nil {
 		return nil, fmt.Errorf("decode %T: %w", f, c.err)
 	}

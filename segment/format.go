@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 
 	"github.com/varvefs/varve/chunk"
 )
@@ -76,10 +77,15 @@ type header struct {
 
 // nameOf is how a header repeats a chunk of the frame before it.
 func nameOf(id chunk.ID) uint32 {
-	var b [8]byte
-	le.PutUint64(b[:], uint64(id))
-	return chunk.Sum(b[:])
+	sum := ^uint32(0) // by hand: what is given to package crc32 goes to the heap
+	for range 8 {
+		sum = nameTable[byte(sum)^byte(id)] ^ sum>>8
+		id >>= 8
+	}
+	return ^sum
 }
+
+var nameTable = crc32.MakeTable(crc32.Castagnoli)
 
 // putNames writes names to the end of a header block.
 func putNames(b []byte, names []uint32) {

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"sync"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -47,15 +48,36 @@ type frame struct {
 	bad      bool // its I/O failed: it is written again elsewhere
 	finished bool // durable in order, or failed
 
-	err  error // valid when finished
-	done chan struct{}
-	then []func(error)
+	err   error   // valid when finished
+	waits *waiter // those in Ticket.Wait
+	then  []func(error)
 
 	began time.Time // when the engine got it
 	next  *frame    // in Store.ready
-	op    engine.Op
-	ops   [1]*engine.Op
+	io    *carrier  // from launch until the I/O is done
 }
+
+// carrier is the operation of a frame that is launched. Carriers and waiters are used again
+// and again: a write that waits costs no garbage but its frame, which all writes in it share.
+type carrier struct {
+	f   *frame
+	op  engine.Op
+	ops [1]*engine.Op // the op, as Submit wants it
+}
+
+var carriers = sync.Pool{New: func() any {
+	c := new(carrier)
+	c.op.Kind, c.ops[0] = engine.WriteSync, &c.op
+	return c
+}}
+
+// waiter is one Wait under way.
+type waiter struct {
+	next *waiter
+	done chan struct{} // of one element
+}
+
+var waiters = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
 // newFrame starts a frame at the end of the head's segment. mu is held.
 func (s *Store) newFrame(h *head, limit uint32) *frame {
@@ -147,8 +169,10 @@ func (s *Store) launch(f *frame) {
 		return
 	}
 	f.written, f.bad = false, false
-	f.op = engine.Op{Kind: engine.WriteSync, Buf: f.buf[:f.size], Off: g.base + int64(f.off), Done: f.completed}
-	f.ops[0] = &f.op
+	if f.io = carriers.Get().(*carrier); f.io.op.Done == nil {
+		f.io.op.Done = f.io.completed
+	}
+	f.io.f, f.io.op.Buf, f.io.op.Off = f, f.buf[:f.size], g.base+int64(f.off)
 	f.launched, f.began = true, time.Now()
 	f.next = s.ready
 	s.ready = f
@@ -205,20 +229,23 @@ func (s *Store) mark() {
 }
 
 // completed runs in the engine when the frame's I/O is done.
-func (f *frame) completed(op *engine.Op) {
+func (c *carrier) completed(op *engine.Op) {
+	f, err := c.f, op.Err
 	s := f.store
 	s.mu.Lock()
+	f.io, c.f, op.Buf, op.Err = nil, nil, nil, nil
+	carriers.Put(c)
 	f.written = true
 	s.health.worst = max(s.health.worst, time.Since(f.began))
 	switch {
 	case f.loose:
 		f.seg.landed(f)
-		f.seg.unsealed = op.Err != nil
-		s.finish(f, op.Err)
+		f.seg.unsealed = err != nil
+		s.finish(f, err)
 	case f.finished:
 		f.release()
-	case op.Err != nil:
-		s.writeFailed(f, op.Err)
+	case err != nil:
+		s.writeFailed(f, err)
 	default:
 		s.timed(f)
 		s.advance(f.head)
@@ -249,9 +276,12 @@ func (s *Store) advance(h *head) {
 // finish tells all waiters of a frame how it ended and lets go of its buffer. mu is held.
 func (s *Store) finish(f *frame, err error) {
 	f.finished, f.err = true, err
-	if f.done != nil {
-		close(f.done)
+	for w := f.waits; w != nil; {
+		next := w.next // w is another's when it is told
+		w.done <- struct{}{}
+		w = next
 	}
+	f.waits = nil
 	if len(f.then) > 0 {
 		s.acked = append(s.acked, f)
 	}
@@ -287,11 +317,9 @@ func (t Ticket) Wait() error {
 		s.unlock()
 		return err
 	}
-	if t.f.done == nil {
-		t.f.done = make(chan struct{})
-	}
+	w := waiters.Get().(*waiter)
+	w.next, t.f.waits = t.f.waits, w
 	s.want(t.f)
-	done := t.f.done
 	s.unlock()
 	if s.step != nil {
 		s.mu.Lock()
@@ -300,7 +328,9 @@ func (t Ticket) Wait() error {
 		}
 		s.unlock()
 	}
-	<-done
+	<-w.done
+	w.next = nil
+	waiters.Put(w)
 	return t.f.err
 }
 
@@ -337,7 +367,7 @@ func (s *Store) unlock() {
 	for ready != nil {
 		f := ready
 		ready, f.next = f.next, nil
-		f.seg.file.Submit(f.ops[:]...)
+		f.seg.file.Submit(f.io.ops[:]...)
 	}
 	if run {
 		s.acknowledge()

@@ -55,12 +55,12 @@ func (imp *Import) Write(off uint32, data []byte, sums []uint32) error {
 		return err
 	}
 	p := part{chunk: imp.id, imp: imp, off: off, data: data, sums: sums, bulk: true}
-	_, err := s.writeParts(&p, func(e *entry) error {
+	_, err := s.writeParts(&p, func(e entry) (entry, error) {
 		if imp.ended {
-			return status.Errorf(status.Closed, "import of chunk %v", imp.id)
+			return e, status.Errorf(status.Closed, "import of chunk %v", imp.id)
 		}
 		e.version = imp.version
-		return nil
+		return e, nil
 	})
 	return err
 }

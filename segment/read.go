@@ -76,7 +76,9 @@ type reader struct {
 	list []source
 	sums []uint32  // sums of all sources
 	ops  []*source // those that have an op
+	send []*engine.Op
 	wait sync.WaitGroup
+	done func(*engine.Op) // wait.Done, made once
 
 	alone bool // do everything in this goroutine
 	again int  // sources that had to be read twice
@@ -85,7 +87,11 @@ type reader struct {
 	slot  int       // its place in Store.reads
 }
 
-var readers = sync.Pool{New: func() any { return new(reader) }}
+var readers = sync.Pool{New: func() any {
+	r := new(reader)
+	r.done = func(*engine.Op) { r.wait.Done() }
+	return r
+}}
 
 func (r *reader) recycle() {
 	r.reset()
@@ -301,9 +307,14 @@ func (r *reader) start() {
 		}
 	} else {
 		r.wait.Add(len(r.ops))
-		for _, p := range r.ops {
-			p.op.Done = func(*engine.Op) { r.wait.Done() }
-			p.g.file.Submit(&p.op)
+		for i, p := range r.ops {
+			p.op.Done = r.done
+			r.send = append(r.send, &p.op)
+			if i+1 == len(r.ops) || r.ops[i+1].g.file != p.g.file { // all of a file at once
+				p.g.file.Submit(r.send...)
+				clear(r.send)
+				r.send = r.send[:0]
+			}
 		}
 		r.wait.Wait()
 	}

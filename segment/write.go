@@ -75,10 +75,10 @@ func (s *Store) write(w *Write) (*frame, error) {
 	}
 	p := part{chunk: w.Chunk, off: w.Off, data: w.Data, sums: w.Sums, bulk: w.Len >= min(bulkSize, s.partMax)}
 	first := true
-	return s.writeParts(&p, func(e *entry) error {
+	return s.writeParts(&p, func(e entry) (entry, error) {
 		r := s.index.find(w.Chunk) // looked up for each part: mu may have been given up
 		if err := s.fits(r, w); err != nil {
-			return err
+			return e, err
 		}
 		r = s.index.make(w.Chunk)
 		e.version, e.writes = w.Version, 1
@@ -89,7 +89,7 @@ func (s *Store) write(w *Write) (*frame, error) {
 			}
 		}
 		first = false
-		return nil
+		return e, nil
 	})
 }
 
@@ -104,9 +104,9 @@ type part struct {
 }
 
 // writeParts logs p in entries of at most partMax bytes. fill completes each entry when
-// its place is known; if it fails, the rest is not written. It returns the last frame.
+// its place is known, by value so that none goes to the heap; if it fails, the rest is not written. It returns the last frame.
 // mu is held; it is given up for large copies.
-func (s *Store) writeParts(p *part, fill func(*entry) error) (*frame, error) {
+func (s *Store) writeParts(p *part, fill func(entry) (entry, error)) (*frame, error) {
 	var last *frame
 	for len(p.data) > 0 {
 		n := min(s.partMax-p.off%blockSize, uint32(len(p.data)))
@@ -119,7 +119,7 @@ func (s *Store) writeParts(p *part, fill func(*entry) error) (*frame, error) {
 		if p.imp != nil {
 			e.imp = p.imp.number
 		}
-		if err := fill(&e); err != nil {
+		if e, err = fill(e); err != nil {
 			f.undo(pos, n, pieces)
 			return last, err
 		}

@@ -1,0 +1,5 @@
+//go:build race
+
+package chunkd
+
+const raceEnabled = true
