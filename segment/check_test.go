@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -115,9 +116,30 @@ func TestInspectIndex(t *testing.T) {
 // TestOfflineDevice: a store on a device is checked and printed as one in a directory is, not
 // while it is in use, and no byte changes.
 func TestOfflineDevice(t *testing.T) {
-	dev := testDevice(t)
+	t.Run("file", func(t *testing.T) { dev := testDevice(t); testOffline(t, dev, dev) })
+	t.Run("loop", func(t *testing.T) {
+		if os.Getuid() != 0 {
+			t.Skip("making a loop device needs root")
+		}
+		under := testDevice(t)
+		out, err := exec.Command("losetup", "--find", "--show", under).CombinedOutput()
+		if err != nil {
+			t.Skipf("no loop device to be had: %v: %s", err, out)
+		}
+		dev := strings.TrimSpace(string(out))
+		t.Cleanup(func() {
+			if out, err := exec.Command("losetup", "--detach", dev).CombinedOutput(); err != nil {
+				t.Errorf("losetup --detach %s: %v: %s", dev, err, out)
+			}
+		})
+		testOffline(t, dev, under)
+	})
+}
+
+// testOffline tests a device whose bytes are those of the file under.
+func testOffline(t *testing.T, dev, under string) {
 	_, seg, _ := inspectedStoreIn(t, dev)
-	before := dirSum(t, filepath.Dir(dev))
+	before := dirSum(t, filepath.Dir(under))
 	rep, err := Check(dev)
 	if err != nil || rep.Chunks != 1 || rep.Damages != 0 {
 		t.Errorf("check: %+v, %v", rep, err)
@@ -139,7 +161,7 @@ func TestOfflineDevice(t *testing.T) {
 	if err := InspectIndex(dev, &out, false, 1); err != nil || !strings.Contains(out.String(), "length 9000") {
 		t.Errorf("%v: %s", err, out.String())
 	}
-	if after := dirSum(t, filepath.Dir(dev)); !maps.Equal(before, after) {
+	if after := dirSum(t, filepath.Dir(under)); !maps.Equal(before, after) {
 		t.Error("the device was changed")
 	}
 	d, err := open.Open(dev, open.POSIX, slog.New(slog.DiscardHandler))

@@ -21,7 +21,7 @@ type Config struct {
 	Disk              engine.Disk
 	Limit             uint64 // bytes to use at most; 0: what the file system has, less a reserve
 	SegmentSize       uint32 // bytes, of a new store; 64 MiB
-	ContainerSegments uint32 // segments in one file, of a new store; 16
+	ContainerSegments uint32 // segments in one file, of a new store; 8
 	Metrics           *metrics.Set
 	Log               *slog.Logger
 	Create            *Identity // make a store if the disk has none; nil: refuse
