@@ -321,10 +321,8 @@ func (n *node) sync(ctx context.Context, datasync bool) error {
 }
 
 func (n *node) syncOnce(ctx context.Context, datasync bool) error {
-	for n.early > 0 { // its name, or that it exists
-		if err := n.await(ctx); err != nil {
-			return err
-		}
+	if err := n.awaitLogged(ctx); err != nil { // its name, or that it exists
+		return err
 	}
 	d := n.data
 	if d == nil {

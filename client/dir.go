@@ -206,10 +206,8 @@ func (d *Dir) fetch(ctx context.Context, cookie uint64) error {
 func (n *node) beginListing(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.early > 0 {
-		if err := n.await(ctx); err != nil {
-			return err
-		}
+	if err := n.awaitLogged(ctx); err != nil {
+		return err
 	}
 	n.directory().listing++
 	return nil

@@ -113,6 +113,7 @@ func (c *Client) surrender(work []*recallWork) {
 		n := w.n
 		n.mu.Lock()
 		for w.gone&inode.W != 0 && (n.writers > 0 || n.dir != nil && n.early > 0) || w.gone&inode.R != 0 && n.readers > 0 {
+			c.early.push()
 			n.cond.Wait()
 		}
 		if w.wrote && w.gone&inode.W != 0 && n.data != nil && !slices.Contains(wrote, n) {

@@ -134,10 +134,8 @@ func (d *fileData) told(list []int) {
 func (n *node) tell(ctx context.Context) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for n.early > 0 {
-		if err := n.await(ctx); err != nil {
-			return err
-		}
+	if err := n.awaitLogged(ctx); err != nil {
+		return err
 	}
 	if n.data == nil || n.data.sets == 0 {
 		return nil

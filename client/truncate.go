@@ -15,6 +15,7 @@ func (n *node) truncateTo(ctx context.Context, set *wire.SetAttr, out *Node) err
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for n.frozen || n.early > 0 {
+		n.c.early.push()
 		if err := n.await(ctx); err != nil {
 			return err
 		}
