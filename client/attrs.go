@@ -26,11 +26,14 @@ func (c *Client) GetAttr(ctx context.Context, ino inode.Ino) (Node, error) {
 	c.met.attrMisses.Inc()
 	var reply wire.AttrReply
 	var out Node
-	err := n.ask(ctx, &wire.GetAttr{Ino: ino}, &reply, func(k *call, err error) {
-		if err == nil {
-			out = c.installAttr(k, ino, &reply)
-		}
-	})
+	err := c.settle(ctx, n) // what was shown here must not be older now
+	if err == nil {
+		err = c.ses.do(ctx, &wire.GetAttr{Ino: ino}, &reply, func(k *call, err error) {
+			if err == nil {
+				out = c.installAttr(k, ino, &reply)
+			}
+		})
+	}
 	n.waited(err)
 	if err != nil {
 		return Node{}, err

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -61,15 +63,20 @@ type early struct {
 	log     *intents // nil: every change waits for the master
 	line    []*earlyChange
 	open    int                // in line or under way
+	names   map[earlyName]int  // changes in line or under way, by name
 	slow    map[earlyName]int  // slow changes under way
 	inside  map[*node]int      // changes under way, by directory
-	alone   map[*node]struct{} // directories with early changes of late, pinned
+	alone   map[*node]struct{} // directories with W, pinned
 	numbers []inode.Ino        // for new inodes
 	asking  bool               // a Reserve is in work
 }
 
 func newEarly(c *Client, log *intents) *early {
-	return &early{c: c, log: log, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), slow: make(map[earlyName]int), inside: make(map[*node]int), alone: make(map[*node]struct{})}
+	return &early{
+		c: c, log: log, wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+		names: make(map[earlyName]int), slow: make(map[earlyName]int),
+		inside: make(map[*node]int), alone: make(map[*node]struct{}),
+	}
 }
 
 // openEarly opens the intent log and finishes what a killed process has left in
@@ -110,16 +117,13 @@ func (e *early) close(clean bool) {
 func (e *early) ready() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.log != nil && e.open < maxEarly && e.log.room()
+	return e.open < maxEarly && e.log.room()
 }
 
 // number takes an inode number for a new inode.
 func (e *early) number() (inode.Ino, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.log == nil || e.open >= maxEarly || !e.log.room() {
-		return 0, false
-	}
 	if len(e.numbers) < numbersLow && !e.asking {
 		e.asking = e.c.spawn(e.reserve)
 	}
@@ -158,9 +162,7 @@ func (e *early) add(a *earlyChange) {
 	e.line = append(e.line, a)
 	e.open++
 	for _, k := range a.names {
-		if _, known := e.alone[k.dir]; !known {
-			e.alone[k.dir.pin()] = struct{}{}
-		}
+		e.names[k]++
 	}
 	e.mu.Unlock()
 	e.c.met.early.Inc()
@@ -234,39 +236,48 @@ func (e *early) next() *earlyChange {
 	}
 	e.line[0] = nil
 	e.line = e.line[1:]
+	e.depart(a)
+	return a
+}
+
+// depart notes that a change is under way, over that it is no longer.
+func (e *early) depart(a *earlyChange) {
 	for _, k := range a.names {
 		e.inside[k.dir]++
 		if a.slow {
 			e.slow[k]++
 		}
 	}
-	return a
 }
 
-// over notes that a change is no longer under way.
 func (e *early) over(a *earlyChange) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.open--
 	e.log.done(a.intent)
 	for _, k := range a.names {
-		e.less(k, a.slow)
+		less(e.names, k)
+		less(e.inside, k.dir)
+		if a.slow {
+			less(e.slow, k)
+		}
 	}
 	if len(e.line) > 0 {
 		e.push()
 	}
 }
 
-func (e *early) less(k earlyName, slow bool) {
-	if e.inside[k.dir]--; e.inside[k.dir] == 0 {
-		delete(e.inside, k.dir)
+func less[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] == 0 {
+		delete(m, k)
 	}
-	if !slow {
-		return
-	}
-	if e.slow[k]--; e.slow[k] == 0 {
-		delete(e.slow, k)
-	}
+}
+
+// concerns says whether the master may know an older meaning of a name.
+func (e *early) concerns(dir *node, name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.names[earlyName{dir, name}] > 0
 }
 
 // begin starts the intent log of a new session.
@@ -305,12 +316,7 @@ func (e *early) lost() {
 	line := e.line
 	e.line, e.numbers = nil, nil
 	for _, a := range line {
-		for _, k := range a.names {
-			e.inside[k.dir]++ // over takes it back
-			if a.slow {
-				e.slow[k]++
-			}
-		}
+		e.depart(a)
 	}
 	e.mu.Unlock()
 	for _, a := range line {
@@ -436,9 +442,6 @@ func wallTime() int64 { return time.Now().UnixNano() }
 func (e *early) note(m wire.Message) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.log == nil {
-		return -1
-	}
 	e.c.met.early.Inc()
 	return e.log.add(m)
 }
@@ -448,9 +451,7 @@ func (e *early) noted(list []int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, i := range list {
-		if e.log != nil {
-			e.log.done(i)
-		}
+		e.log.done(i)
 	}
 }
 
@@ -459,20 +460,37 @@ const (
 	idleEvery = time.Second
 )
 
+// watch has W on a directory given back when it is not used. The directory's mu
+// is held.
+func (e *early) watch(n *node) {
+	n.directory().used = e.c.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, known := e.alone[n]; !known {
+		e.alone[n.pin()] = struct{}{}
+	}
+}
+
 // giveBackIdle gives back W on directories that have not been changed for a
 // while: should this mount die, others need not wait for its session to expire.
 func (e *early) giveBackIdle() {
 	for e.c.sleep(e.c.ctx, idleEvery) {
+		e.mu.Lock()
+		list := slices.Collect(maps.Keys(e.alone))
+		e.mu.Unlock()
 		req := &wire.Release{}
-		for _, n := range e.resting() {
+		for _, n := range list {
 			n.mu.Lock()
-			if n.early == 0 && n.writers == 0 && n.recalls == 0 && n.rights&inode.W != 0 {
-				n.rights &^= inode.W
-				n.quarantine = e.c.ses.mark() // a reply that is on its way may still say W
-				req.Rights = append(req.Rights, wire.Held{Ino: n.ino, Rights: inode.W})
+			over := n.rest(req)
+			if over {
+				e.mu.Lock()
+				delete(e.alone, n)
+				e.mu.Unlock()
 			}
 			n.mu.Unlock()
-			n.unpin()
+			if over {
+				n.unpin()
+			}
 		}
 		if len(req.Rights) == 0 {
 			continue
@@ -483,26 +501,17 @@ func (e *early) giveBackIdle() {
 	}
 }
 
-// resting takes the directories out of alone that are idle.
-func (e *early) resting() (list []*node) {
-	e.mu.Lock()
-	all := make([]*node, 0, len(e.alone))
-	for n := range e.alone {
-		all = append(all, n)
+// rest gives W on a directory back if it is idle; true: it is not held any more.
+// mu is held.
+func (n *node) rest(req *wire.Release) bool {
+	switch {
+	case n.rights&inode.W == 0:
+		return true
+	case n.early > 0, n.writers > 0, n.recalls > 0, n.c.now()-n.dir.used <= idleAfter, len(req.Rights) == maxHeld:
+		return false
 	}
-	e.mu.Unlock()
-	for _, n := range all {
-		n.mu.Lock()
-		idle := n.early == 0 && e.c.now()-n.dir.used > idleAfter
-		n.mu.Unlock()
-		if idle && len(list) < maxHeld {
-			list = append(list, n)
-		}
-	}
-	e.mu.Lock()
-	for _, n := range list {
-		delete(e.alone, n)
-	}
-	e.mu.Unlock()
-	return list
+	n.rights &^= inode.W
+	n.quarantine = n.c.ses.mark() // a reply that is on its way may still say W
+	req.Rights = append(req.Rights, wire.Held{Ino: n.ino, Rights: inode.W})
+	return true
 }

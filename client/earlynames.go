@@ -70,7 +70,8 @@ func (n *node) unborn(p *node, m *wire.Make) {
 	case inode.Dir:
 		n.rights |= inode.W | inode.D
 		n.attr.Nlink = 2
-		n.directory().complete, n.dir.parent, n.dir.used = true, p.ino, n.c.now()
+		n.directory().complete, n.dir.parent = true, p.ino
+		n.c.early.watch(n)
 	case inode.Symlink:
 		n.attr.Mode, n.attr.Size, n.target = 0o777, uint64(len(m.Target)), []byte(m.Target)
 	case inode.CharDev, inode.BlockDev:

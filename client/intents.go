@@ -30,7 +30,7 @@ import (
 // A record begins at a multiple of 8: u32 bytes of the body, u32 CRC32C of the
 // body, then the body: u16 kind and the fields of a wire message, with its Once. The
 // length 0xffffffff says that the next record is at the start of the ring. All
-// numbers are little endian.
+// numbers are little endian. A nil log has no room, and nothing to be done with.
 type intents struct {
 	file *os.File
 	mem  []byte
@@ -40,7 +40,7 @@ type intents struct {
 	tail  uint64
 	head  uint64
 	first int      // number of ends[0]
-	ends  []uint64 // where the records end; 0: done with
+	ends  []uint64 // where the records end; with bit 0 set: done with
 }
 
 const (
@@ -99,8 +99,7 @@ func mapIntents(f *os.File) (*intents, error) {
 	return log, nil
 }
 
-// word is a number of the header. This machine is little endian, or the log is
-// read by nobody else.
+// word is a number of the header.
 func (l *intents) word(off int) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&l.mem[off]))
 }
@@ -119,11 +118,14 @@ func (l *intents) begin(session uint64) {
 	l.word(16).Store(session)
 }
 
-// room says whether there is room for another record.
-func (l *intents) room() bool { return l.tail-l.head+2*intentMost < intentRing }
+// room says whether there is room for more records: enough for all that ask at once.
+func (l *intents) room() bool { return l != nil && l.tail-l.head < intentRing*3/4 }
 
 // add notes a change and returns its number for done. There must be room.
 func (l *intents) add(m wire.Message) int {
+	if l == nil {
+		return -1
+	}
 	at := int(l.tail % intentRing)
 	if left := intentRing - at; left < intentMost {
 		binary.LittleEndian.PutUint32(l.ring[at:], intentSkip)
@@ -142,6 +144,9 @@ func (l *intents) add(m wire.Message) int {
 
 // done notes that the master has logged a change.
 func (l *intents) done(i int) {
+	if l == nil {
+		return
+	}
 	i -= l.first
 	if i < 0 || i >= len(l.ends) {
 		return // of a session that has ended

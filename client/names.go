@@ -32,6 +32,11 @@ func (c *Client) lookup(ctx context.Context, parent inode.Ino, name string) (Nod
 	var out Node
 	p := c.table.get(parent)
 	defer p.unpin()
+	if c.early.concerns(p, name) {
+		if err := c.settle(ctx, p); err != nil {
+			return Node{}, err
+		}
+	}
 	p.mu.Lock()
 	changes := p.directory().changes
 	p.mu.Unlock()

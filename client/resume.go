@@ -91,7 +91,7 @@ func (c *Client) replay(ctx context.Context, conn *link.Conn, list []wire.Messag
 		case err == nil:
 		case conn.Err() != nil || again(err) || ctx.Err() != nil:
 			return err
-		case status.CodeOf(err) == status.Stale:
+		case status.CodeOf(err) == status.Stale, m.Kind() == wire.KindSetAttr && gone(err):
 			// Its answer had come before the end, or the file is gone since.
 		default:
 			c.log.Error("a change of before the crash is lost", "change", m, "err", err)

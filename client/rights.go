@@ -19,6 +19,9 @@ func (n *node) grant(k *call, r inode.Rights, asked inode.Rights) {
 		r = 0
 	}
 	n.rights |= r
+	if r&(inode.W|inode.D) == inode.W|inode.D {
+		n.c.early.watch(n)
+	}
 }
 
 // learn takes over attributes that the master sent. mu is held.
