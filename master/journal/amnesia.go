@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -41,9 +40,8 @@ func kernelBoot() string {
 // wakeUp looks whether this voter may have forgotten something, and notes that it
 // is at work.
 func (l *Log) wakeUp() error {
-	path := filepath.Join(l.cfg.Dir, bootName)
 	var was boot
-	b, err := os.ReadFile(path)
+	b, err := l.dir.Read(bootName)
 	if err == nil {
 		err = json.Unmarshal(b, &was)
 	}
@@ -51,11 +49,11 @@ func (l *Log) wakeUp() error {
 		if !l.w.lazy {
 			return nil
 		}
-		was = boot{ID: l.cfg.boot(), Clean: true}
+		was = boot{ID: l.cfg.Boot(), Clean: true}
 	} else if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", l.dir.Path(bootName), err)
 	}
-	l.amnesia = !was.Clean && was.ID != l.cfg.boot() && !l.single
+	l.amnesia = !was.Clean && was.ID != l.cfg.Boot() && !l.single
 	if l.amnesia {
 		l.cfg.Log.Error("journal: the host has restarted and the log was not closed: acknowledged changes may be missing here; no vote until a leader has brought them")
 	}
@@ -64,7 +62,7 @@ func (l *Log) wakeUp() error {
 
 // saveBoot writes the file; a voter that still has amnesia stays so over restarts.
 func (l *Log) saveBoot(clean bool) error {
-	now := boot{ID: l.cfg.boot(), Clean: clean}
+	now := boot{ID: l.cfg.Boot(), Clean: clean}
 	if l.amnesia {
 		now = boot{ID: "lost"}
 	}
@@ -72,19 +70,7 @@ func (l *Log) saveBoot(clean bool) error {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	path := filepath.Join(l.cfg.Dir, bootName)
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return syncDir(l.cfg.Dir)
+	return l.dir.Replace(bootName, append(b, '\n'))
 }
 
 // barred tells whether amnesia forbids a message, in or out.

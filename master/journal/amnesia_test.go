@@ -16,7 +16,7 @@ func TestAmnesia(t *testing.T) {
 	open := func(id uint64) *voter {
 		return w.startWith(t, id, dirs[id], func(c *Config) {
 			c.SyncMode = SyncQuorum
-			c.boot = func() string { return boots[id] }
+			c.Boot = func() string { return boots[id] }
 		})
 	}
 	// lose is a power cut of one host: the log was not closed.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/master/journal/files"
 )
 
 // BenchmarkCommit is the way of one proposal on an idle log, and beside it the
@@ -54,7 +55,7 @@ func benchCommit(b *testing.B, mode string, deep int) {
 
 func benchBare(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "file")
-	if err := zeroFile(path, 16<<20); err != nil {
+	if err := files.Host(filepath.Dir(path)).Fill("file", 16<<20); err != nil {
 		b.Fatal(err)
 	}
 	f, err := openFile(path, true)

@@ -14,11 +14,13 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/varvefs/varve/master/journal/files"
 )
 
 // flaky is a file whose writes fail once bad is set.
 type flaky struct {
-	file
+	files.File
 	err error
 	bad atomic.Bool
 }
@@ -27,7 +29,7 @@ func (f *flaky) WriteSync(b []byte, off int64) error {
 	if f.bad.Load() {
 		return f.err
 	}
-	return f.file.WriteSync(b, off)
+	return f.File.WriteSync(b, off)
 }
 
 // tape records all writes to all files of a log, so that the disk can be put
@@ -45,13 +47,34 @@ type note struct {
 	sync bool   // durable by itself
 }
 
+// hooked is a directory of the host whose log files are opened by something else.
+type hooked struct {
+	files.Host
+	open func(path string, direct bool) (files.File, error)
+}
+
+func (h hooked) Open(name string, direct bool) (files.File, error) {
+	return h.open(h.Path(name), direct)
+}
+
+// openHooked is Open with log files that go through opener.
+func openHooked(cfg Config, opener func(string, bool) (files.File, error)) (*Log, error) {
+	cfg.Files = hooked{files.Host(cfg.Dir), opener}
+	return Open(cfg)
+}
+
+// openFile opens a log file of the host.
+func openFile(path string, direct bool) (files.File, error) {
+	return files.Host(filepath.Dir(path)).Open(filepath.Base(path), direct)
+}
+
 type taped struct {
-	file
+	files.File
 	path string
 	tape *tape
 }
 
-func (tp *tape) open(path string, direct bool) (file, error) {
+func (tp *tape) open(path string, direct bool) (files.File, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -62,7 +85,7 @@ func (tp *tape) open(path string, direct bool) (file, error) {
 	if tp.base[path] == nil {
 		tp.base[path] = b
 	}
-	return &taped{file: f, path: path, tape: tp}, err
+	return &taped{File: f, path: path, tape: tp}, err
 }
 
 func (f *taped) note(n note) {
@@ -75,16 +98,16 @@ func (f *taped) note(n note) {
 
 func (f *taped) Write(b []byte, off int64) error {
 	f.note(note{b: b, off: off})
-	return f.file.Write(b, off)
+	return f.File.Write(b, off)
 }
 
 func (f *taped) WriteSync(b []byte, off int64) error {
 	f.note(note{b: b, off: off, sync: true})
-	return f.file.WriteSync(b, off)
+	return f.File.WriteSync(b, off)
 }
 
 func (f *taped) Sync() error {
-	err := f.file.Sync()
+	err := f.File.Sync()
 	f.note(note{})
 	return err
 }
@@ -162,7 +185,7 @@ func TestPowerCut(t *testing.T) {
 			tp := &tape{base: map[string][]byte{}}
 			cfg := config(t.TempDir())
 			cfg.SyncMode, cfg.SyncDelay = mode, time.Millisecond
-			l, err := open(cfg, tp.open)
+			l, err := openHooked(cfg, tp.open)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -193,7 +216,7 @@ func cut(t *testing.T, tp *tape, k int, mode string, rnd *rand.Rand) {
 		t.Fatal(err)
 	}
 	second := &tape{base: map[string][]byte{}}
-	l, err := open(cfg, second.open)
+	l, err := openHooked(cfg, second.open)
 	if err != nil {
 		t.Fatalf("power cut at write %d: %v", k, err)
 	}

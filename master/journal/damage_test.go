@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/varvefs/varve/master/journal/files"
 )
 
 // sample makes a log with entries 0..n-1, a frame each, and returns the bytes of
@@ -224,9 +226,9 @@ func TestWriteError(t *testing.T) {
 	broken := errors.New("this disk is broken")
 	cfg := config(t.TempDir())
 	var f *flaky
-	l, err := open(cfg, func(path string, direct bool) (file, error) {
+	l, err := openHooked(cfg, func(path string, direct bool) (files.File, error) {
 		inner, err := openFile(path, direct)
-		f = &flaky{file: inner, err: broken}
+		f = &flaky{File: inner, err: broken}
 		return f, err
 	})
 	if err != nil {

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/varvefs/varve/master/journal/files"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -18,14 +17,15 @@ import (
 // indented, what text makes of its data. Damage is said where it is; the rest of
 // the files is printed nevertheless, and the first damage is returned.
 func Dump(dir string, w io.Writer, text func(data []byte) string) error {
-	numbers, err := listFiles(dir)
+	home := files.Host(dir)
+	numbers, err := listFiles(home)
 	if err != nil {
 		return err
 	}
 	if len(numbers) == 0 {
 		return fmt.Errorf("%s: no changelog file (*%s) here", dir, suffix)
 	}
-	d := &dumper{dir: dir, w: bufio.NewWriter(w), text: text}
+	d := &dumper{dir: home, w: bufio.NewWriter(w), text: text}
 	for i, n := range numbers {
 		if err := d.file(n, i == len(numbers)-1); err != nil {
 			return err
@@ -41,7 +41,7 @@ func Dump(dir string, w io.Writer, text func(data []byte) string) error {
 }
 
 type dumper struct {
-	dir    string
+	dir    files.Dir
 	w      *bufio.Writer
 	text   func([]byte) string
 	prev   *scan // the file before, whose end the next header tells
@@ -51,7 +51,7 @@ type dumper struct {
 
 // bad prints damage and keeps the first.
 func (d *dumper) bad(number uint64, off int64, why string) {
-	err := &CorruptError{File: filepath.Join(d.dir, fileName(number)), Offset: off, Why: why}
+	err := &CorruptError{File: d.dir.Path(fileName(number)), Offset: off, Why: why}
 	fmt.Fprintf(d.w, "!! %v\n", err)
 	if d.damage == nil {
 		d.damage = err
@@ -59,7 +59,7 @@ func (d *dumper) bad(number uint64, off int64, why string) {
 }
 
 func (d *dumper) file(number uint64, last bool) error {
-	b, err := os.ReadFile(filepath.Join(d.dir, fileName(number)))
+	b, err := d.dir.Read(fileName(number))
 	if err != nil {
 		return err
 	}

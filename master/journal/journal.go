@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/varvefs/varve/master/journal/files"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -73,9 +74,13 @@ type Config struct {
 	// which goes on while the machine is suspended.
 	Clock func() int64
 
-	survive *Survivor     // set by Survive
-	boot    func() string // names the boot of the kernel; nil: kernelBoot
-	manual  bool          // no goroutine drives the log: a simulation does
+	// Files is where the log is kept; nil: in Dir on the host. A simulation brings
+	// its own, as it does with Boot, which names the present boot of the kernel.
+	Files files.Dir
+	Boot  func() string
+
+	survive *Survivor // set by Survive
+	manual  bool      // set by OpenManual
 
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own

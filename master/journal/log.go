@@ -3,11 +3,12 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
+	"io/fs"
 	"sync"
 	"time"
 
+	"github.com/varvefs/varve/master/journal/files"
 	"github.com/varvefs/varve/status"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -22,7 +23,8 @@ const (
 // Log is an open changelog.
 type Log struct {
 	cfg    Config
-	lock   *os.File
+	dir    files.Dir
+	lock   io.Closer
 	single bool // the only voter
 	st     *store
 	m      *meters
@@ -56,6 +58,8 @@ type Log struct {
 	w *writer
 
 	lease lease // see lease.go for who owns what
+
+	hand byHand // with OpenManual
 
 	// Owned by the driver.
 	rn       *raft.RawNode
@@ -195,12 +199,11 @@ func (l *Log) Compact(index uint64) error {
 
 // discard removes an old file, or keeps it as the spare that saves writing zeros.
 func (l *Log) discard(f *logFile) error {
-	path := filepath.Join(l.cfg.Dir, fileName(f.number))
-	spare := filepath.Join(l.cfg.Dir, spareName)
-	if _, err := os.Stat(spare); errors.Is(err, os.ErrNotExist) && f.size == l.cfg.FileSize {
-		return os.Rename(path, spare)
+	name := fileName(f.number)
+	if _, err := l.dir.Size(spareName); errors.Is(err, fs.ErrNotExist) && f.size == l.cfg.FileSize {
+		return l.dir.Rename(name, spareName)
 	}
-	return os.Remove(path)
+	return l.dir.Remove(name)
 }
 
 // Err is why the log no longer works: status.Closed after Close.

@@ -12,13 +12,14 @@ import (
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/varvefs/varve/master/journal/files"
 	"github.com/varvefs/varve/status"
 )
 
 // names lists the log files in a directory.
 func names(t *testing.T, dir string) string {
 	t.Helper()
-	numbers, err := listFiles(dir)
+	numbers, err := listFiles(files.Host(dir))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,10 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 
+	"github.com/varvefs/varve/master/journal/files"
 	"github.com/varvefs/varve/status"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -107,30 +106,17 @@ type identity struct {
 	Members        // as this voter knows it
 }
 
-func (id *identity) save(dir string) error {
+func (id *identity) save(dir files.Dir) error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
-	path := filepath.Join(dir, membersName)
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return err
-	}
-	return syncDir(dir)
+	return dir.Replace(membersName, append(b, '\n'))
 }
 
 // loadIdentity reads the file; found is false when there is none.
-func loadIdentity(dir string) (id identity, found bool, err error) {
-	path := filepath.Join(dir, membersName)
-	b, err := os.ReadFile(path)
+func loadIdentity(dir files.Dir) (id identity, found bool, err error) {
+	b, err := dir.Read(membersName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return id, false, nil
 	}
@@ -141,7 +127,7 @@ func loadIdentity(dir string) (id identity, found bool, err error) {
 		err = errors.New("there is no identity in it")
 	}
 	if err != nil {
-		return id, true, fmt.Errorf("%s: %w", path, err)
+		return id, true, fmt.Errorf("%s: %w", dir.Path(membersName), err)
 	}
 	return id, true, nil
 }
@@ -150,7 +136,7 @@ func loadIdentity(dir string) (id identity, found bool, err error) {
 // the file has its voters in the header of its newest file; one that is new is
 // founded by Config.Peers, at once or, with Config.Await, by Found.
 func (l *Log) identify(r *recovery) error {
-	id, found, err := loadIdentity(l.cfg.Dir)
+	id, found, err := loadIdentity(l.dir)
 	if err != nil {
 		return err
 	}
@@ -173,13 +159,13 @@ func (l *Log) identify(r *recovery) error {
 				id.List = append(id.List, k)
 			}
 		}
-		if err := id.save(l.cfg.Dir); err != nil {
+		if err := id.save(l.dir); err != nil {
 			return err
 		}
 	}
 	if l.cfg.survive != nil {
 		l.takeOver(&id)
-		if err := id.save(l.cfg.Dir); err != nil {
+		if err := id.save(l.dir); err != nil {
 			return err
 		}
 	}
@@ -231,7 +217,7 @@ func (l *Log) Found(m Members) {
 // setMembers makes a membership durable and known. The driver calls it.
 func (l *Log) setMembers(m Members) error {
 	next := identity{Self: l.identity.Self, Members: m}
-	if err := next.save(l.cfg.Dir); err != nil {
+	if err := next.save(l.dir); err != nil {
 		return fmt.Errorf("journal: membership: %w", err)
 	}
 	l.mu.Lock()

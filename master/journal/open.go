@@ -10,6 +10,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/master/journal/files"
 	"go.etcd.io/raft/v3"
 )
 
@@ -61,8 +62,8 @@ func (c *Config) complete() error {
 	if c.Tick <= 0 {
 		c.Tick = 25 * time.Millisecond
 	}
-	if c.boot == nil {
-		c.boot = kernelBoot
+	if c.Boot == nil {
+		c.Boot = kernelBoot
 	}
 	if c.Clock == nil {
 		c.Clock = BootTime
@@ -80,21 +81,23 @@ func (c *Config) complete() error {
 // tail is cut. Damage anywhere else is a *CorruptError; a directory in use by
 // another master and a changelog that does not join the image are errors too.
 // A single voter leads when Open returns.
-func Open(cfg Config) (*Log, error) { return open(cfg, openFile) }
-
-func open(cfg Config, opener func(string, bool) (file, error)) (*Log, error) {
+func Open(cfg Config) (*Log, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
-		return nil, err
+	dir := cfg.Files
+	if dir == nil {
+		if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+			return nil, err
+		}
+		dir = files.Host(cfg.Dir)
 	}
-	lock, err := lockDir(cfg.Dir)
+	lock, err := dir.Lock()
 	if err != nil {
 		return nil, err
 	}
 	l := &Log{
-		cfg: cfg, lock: lock, single: cfg.Transport == nil,
+		cfg: cfg, dir: dir, lock: lock, single: cfg.Transport == nil,
 		wake:      make(chan struct{}, 1),
 		writeWake: make(chan struct{}, 1),
 		stop:      make(chan struct{}),
@@ -103,7 +106,7 @@ func open(cfg Config, opener func(string, bool) (file, error)) (*Log, error) {
 		leading:   make(chan Leadership, 1),
 	}
 	l.room.L = &l.mu
-	if err := l.start(opener); err != nil {
+	if err := l.start(); err != nil {
 		l.halt()
 		l.background.Wait()
 		if l.w != nil {
@@ -116,18 +119,18 @@ func open(cfg Config, opener func(string, bool) (file, error)) (*Log, error) {
 }
 
 // start recovers, makes the newest file writable, starts raft and the goroutines.
-func (l *Log) start(opener func(string, bool) (file, error)) error {
+func (l *Log) start() error {
 	begun := time.Now()
-	r, err := recoverDir(l.cfg.Dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, l.cfg.Log)
+	r, err := recoverDir(l.dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, l.cfg.Log)
 	if err != nil {
 		return err
 	}
 	l.st = r.store
 	l.m = newMeters(l.cfg.Metrics, l)
 	l.w = &writer{
-		dir: l.cfg.Dir, node: l.cfg.ID,
+		dir: l.dir, node: l.cfg.ID,
 		lazy: l.cfg.SyncMode == SyncQuorum, fresh: l.cfg.FileSize,
-		store: l.st, m: l.m, log: l.cfg.Log, open: opener,
+		store: l.st, m: l.m, log: l.cfg.Log,
 		stop: l.stop, buf: engine.Alloc(16 * page),
 	}
 	if err := l.identify(r); err != nil {
@@ -168,7 +171,7 @@ func (l *Log) resume(r *recovery) error {
 	for _, n := range r.spares {
 		if n == next && r.size(n) == l.cfg.FileSize {
 			ready = true
-		} else if err := os.Remove(r.path(n)); err != nil {
+		} else if err := l.dir.Remove(fileName(n)); err != nil {
 			return err
 		}
 	}
@@ -176,7 +179,7 @@ func (l *Log) resume(r *recovery) error {
 		return l.found(next, ready)
 	}
 	l.w.spares = l.prepare(next, ready)
-	f, err := l.w.open(r.path(r.tail.head.Number), !l.w.lazy)
+	f, err := l.dir.Open(fileName(r.tail.head.Number), !l.w.lazy)
 	if err != nil {
 		return err
 	}
@@ -196,7 +199,7 @@ func (l *Log) found(number uint64, ready bool) error {
 		l.cfg.Log.Warn("journal: there is an image but no changelog; changes behind the image are lost", "dir", l.cfg.Dir, "applied", l.cfg.Applied)
 	}
 	if !ready {
-		if err := prepareFile(l.cfg.Dir, number, l.cfg.FileSize); err != nil {
+		if err := prepareFile(l.dir, number, l.cfg.FileSize); err != nil {
 			return err
 		}
 	}
@@ -243,6 +246,10 @@ func (l *Log) startRaft() (err error) {
 
 // prepare keeps the next file ready, so that going on with it costs one write.
 func (l *Log) prepare(next uint64, ready bool) <-chan uint64 {
+	if l.cfg.manual {
+		l.hand = byHand{next: next, ready: ready, spares: make(chan uint64, 1)}
+		return l.hand.spares
+	}
 	spares := make(chan uint64)
 	l.background.Go(func() {
 		for ; ; next++ {
@@ -264,7 +271,7 @@ func (l *Log) prepare(next uint64, ready bool) <-chan uint64 {
 // the newest file is full too, and go on when there is room again.
 func (l *Log) prepareOne(number uint64) bool {
 	for {
-		err := prepareFile(l.cfg.Dir, number, l.cfg.FileSize)
+		err := prepareFile(l.dir, number, l.cfg.FileSize)
 		if err == nil {
 			return true
 		}

@@ -4,14 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
+
+	"github.com/varvefs/varve/master/journal/files"
 )
 
 // recovery rebuilds the store from the files at Open.
 type recovery struct {
-	dir     string
+	dir     files.Dir
 	applied position // what the image holds; Term 0 when unknown
 	log     *slog.Logger
 	store   *store
@@ -32,7 +32,7 @@ type tail struct {
 }
 
 // recoverDir reads all files that matter and cuts a torn tail.
-func recoverDir(dir string, applied position, log *slog.Logger) (*recovery, error) {
+func recoverDir(dir files.Dir, applied position, log *slog.Logger) (*recovery, error) {
 	r := &recovery{dir: dir, applied: applied, log: log}
 	r.store = &store{dir: dir, keep: recentBytes, base: applied, last: applied.Index}
 	numbers, err := listFiles(dir)
@@ -73,14 +73,14 @@ func recoverDir(dir string, applied position, log *slog.Logger) (*recovery, erro
 	return r, r.check()
 }
 
-func (r *recovery) path(number uint64) string { return filepath.Join(r.dir, fileName(number)) }
+func (r *recovery) path(number uint64) string { return r.dir.Path(fileName(number)) }
 
 func (r *recovery) size(number uint64) int64 {
-	st, err := os.Stat(r.path(number))
+	n, err := r.dir.Size(fileName(number))
 	if err != nil {
 		return 0
 	}
-	return st.Size()
+	return n
 }
 
 // heads reads the headers of all files, oldest first. Files at the end that
@@ -118,7 +118,7 @@ func (r *recovery) heads(numbers []uint64) ([]header, error) {
 
 // readHeader returns errBlank for a file that was never begun.
 func (r *recovery) readHeader(number uint64) (header, error) {
-	f, err := os.Open(r.path(number))
+	f, err := r.dir.Reader(fileName(number))
 	if err != nil {
 		return header{}, err
 	}
@@ -135,7 +135,7 @@ func (r *recovery) readHeader(number uint64) (header, error) {
 		return h, err // another version
 	}
 	// Zeros, a former life, a torn header or damage: frames of this number tell.
-	all, err := os.ReadFile(r.path(number))
+	all, err := r.dir.Read(fileName(number))
 	if err != nil {
 		return header{}, err
 	}
@@ -153,14 +153,14 @@ func (r *recovery) choose(heads []header) (int, error) {
 		}
 	}
 	return 0, fmt.Errorf("%s: the changelog starts with entry %d, but the image ends with entry %d; the files between are missing",
-		r.dir, heads[0].Before.Index+1, r.applied.Index)
+		r.dir.Path(""), heads[0].Before.Index+1, r.applied.Index)
 }
 
 // file reads one file. next is the header of the file behind it; without it the
 // file is the newest and may have a torn tail.
 func (r *recovery) file(h, next *header) error {
 	path := r.path(h.Number)
-	b, err := os.ReadFile(path)
+	b, err := r.dir.Read(fileName(h.Number))
 	if err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (r *recovery) file(h, next *header) error {
 	if next != nil {
 		return nil
 	}
-	if err := r.cut(path, b, &s); err != nil {
+	if err := r.cut(fileName(h.Number), b, &s); err != nil {
 		return err
 	}
 	r.tail = &tail{head: s.head, size: int64(len(b)), end: s.end, sum: s.sum, hard: hs}
@@ -244,7 +244,7 @@ func (r *recovery) settle(term uint64) {
 // cut removes what a crash left behind the end of the newest file: a torn
 // frame, and frames behind it that were written without a sync. They must be
 // gone before anything new is written, or a second crash could bring them back.
-func (r *recovery) cut(path string, b []byte, s *scan) error {
+func (r *recovery) cut(name string, b []byte, s *scan) error {
 	offs := slices.Clone(s.stray)
 	if !errors.Is(s.why, errBlank) {
 		offs = append(offs, s.end)
@@ -252,14 +252,14 @@ func (r *recovery) cut(path string, b []byte, s *scan) error {
 	if len(offs) == 0 {
 		return nil
 	}
-	r.log.Warn("journal: cutting a torn tail", "file", path, "offset", s.end, "why", s.why, "frames", len(s.stray))
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	r.log.Warn("journal: cutting a torn tail", "file", r.dir.Path(name), "offset", s.end, "why", s.why, "frames", len(s.stray))
+	f, err := r.dir.Open(name, false)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
 	for _, off := range offs {
-		if _, err := f.WriteAt(make([]byte, min(page, int64(len(b))-off)), off); err != nil {
+		if err := f.Write(make([]byte, min(page, int64(len(b))-off)), off); err != nil {
 			return err
 		}
 	}
@@ -271,10 +271,10 @@ func (r *recovery) check() error {
 	s := r.store
 	hs := &r.tail.hard
 	if r.marked {
-		return fmt.Errorf("%s: the changelog goes on behind an image of entry %d, but the image ends with entry %d", r.dir, s.base.Index, r.applied.Index)
+		return fmt.Errorf("%s: the changelog goes on behind an image of entry %d, but the image ends with entry %d", r.dir.Path(""), s.base.Index, r.applied.Index)
 	}
 	if r.applied.Term != 0 && r.applied.Index <= r.last.Index && s.base.Term != r.applied.Term {
-		return fmt.Errorf("%s: entry %d has term %d here and term %d in the image: they do not belong together", r.dir, r.applied.Index, s.base.Term, r.applied.Term)
+		return fmt.Errorf("%s: entry %d has term %d here and term %d in the image: they do not belong together", r.dir.Path(""), r.applied.Index, s.base.Term, r.applied.Term)
 	}
 	if hs.Commit > max(r.last.Index, r.applied.Index) {
 		return &CorruptError{File: r.path(r.tail.head.Number), Offset: r.tail.end, Why: fmt.Sprintf("the log ends with entry %d, but entry %d was committed", r.last.Index, hs.Commit)}

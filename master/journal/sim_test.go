@@ -9,13 +9,13 @@ import (
 	"io"
 	mathrand "math/rand/v2"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/test/sim/disk"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -51,8 +51,8 @@ type simImage struct {
 type simNode struct {
 	s      *sim
 	id     uint64
-	dir    string
-	log    *Log // nil: down
+	disk   *disk.Disk
+	log    *Manual // nil: down
 	paused int64
 	next   int64 // its next tick
 	image  simImage
@@ -79,7 +79,6 @@ type sim struct {
 	calm    bool // no more faults
 	elected int
 	crashes int
-	dir     string
 }
 
 // simPort is a node's Transport.
@@ -110,28 +109,15 @@ func newSim(t testing.TB, seed uint64) *sim {
 		t: t, seed: seed, rng: mathrand.New(mathrand.NewPCG(seed, 99)), now: 1, cut: map[[2]uint64]bool{},
 		leaders: map[uint64]uint64{}, chosen: map[uint64]string{}, acked: map[string]bool{},
 	}
-	dir := simDir(t)
-	s.dir = dir
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	cryptorand.Reader = mathrand.NewChaCha8(key) // raft draws its election timeouts from there
 	for id := uint64(1); id <= 3; id++ {
-		n := &simNode{s: s, id: id, dir: filepath.Join(dir, strconv.Itoa(int(id)))}
+		n := &simNode{s: s, id: id, disk: disk.New(seed + id)}
 		s.nodes = append(s.nodes, n)
 		n.start()
 	}
 	return s
-}
-
-// simDir is in memory where there is such a place: what is durable there is lost
-// with the machine only, and the simulation crashes no machine.
-func simDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("/dev/shm", "varve-sim")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
 }
 
 func (s *sim) failf(format string, args ...any) {
@@ -139,8 +125,9 @@ func (s *sim) failf(format string, args ...any) {
 }
 
 func (n *simNode) start() {
-	cfg := config(n.dir)
-	cfg.ID, cfg.Peers, cfg.Transport, cfg.Tick, cfg.manual, cfg.FileSize = n.id, []uint64{1, 2, 3}, simPort{n}, simTick, true, 256*page
+	cfg := config("")
+	cfg.Files = n.disk
+	cfg.ID, cfg.Peers, cfg.Transport, cfg.Tick, cfg.FileSize = n.id, []uint64{1, 2, 3}, simPort{n}, simTick, 256*page
 	cfg.BackLogs, cfg.Reluctant = -1, n.id == 3
 	cfg.Clock = func() int64 { return n.s.now }
 	cfg.Applied, cfg.AppliedTerm = n.image.at.Index, n.image.at.Term
@@ -149,44 +136,44 @@ func (n *simNode) start() {
 			n.fetch, n.from = n.s.now+int64(n.s.rng.IntN(300))*int64(time.Millisecond), from
 		}
 	}
-	l, err := Open(cfg)
+	l, err := OpenManual(cfg)
 	if err != nil {
 		n.s.failf("voter %d does not start: %v", n.id, err)
 	}
 	n.log, n.next, n.paused, n.fetch = l, n.s.now+int64(simTick), 0, 0
 	n.seen, n.index, n.commit = slices.Clone(n.image.data), n.image.at.Index, 0
-	n.turn(nil)
+	n.turn(nothing)
 }
 
 // crash ends a voter as kill -9 does: what was not written is gone.
 func (n *simNode) crash() {
-	l := n.log
+	n.log.Kill()
+	n.disk.Die()
 	n.log = nil
 	n.s.crashes++
-	l.halt()
-	l.background.Wait()
-	_ = l.w.f.Close()
-	_ = l.lock.Close()
 }
 
 // turn is one round of the driver's loop.
-func (n *simNode) turn(f func()) {
-	l := n.log
-	if f != nil {
-		f()
-	}
-	if err := errors.Join(l.input(), l.drain()); err != nil {
+func (n *simNode) turn(f func() error) {
+	if err := errors.Join(f(), n.log.Turn()); err != nil {
 		n.s.failf("voter %d: %v", n.id, err)
 	}
-	if len(l.out) > 0 && n.s.rng.IntN(3) > 0 {
+	if n.log.Waiting() > 0 && n.s.rng.IntN(3) > 0 {
 		n.apply()
 	}
 }
 
+// nothing is a turn's reason when there is none but to look.
+func nothing() error { return nil }
+
 // apply takes what is committed.
 func (n *simNode) apply() {
-	s, l := n.s, n.log
-	for _, c := range l.out {
+	s := n.s
+	list, err := n.log.Take()
+	if err != nil {
+		s.failf("voter %d: %v", n.id, err)
+	}
+	for _, c := range list {
 		switch {
 		case c.Err != nil:
 		case c.Image:
@@ -212,10 +199,6 @@ func (n *simNode) apply() {
 			}
 		}
 	}
-	l.taken()
-	if err := l.drain(); err != nil {
-		s.failf("voter %d: %v", n.id, err)
-	}
 }
 
 // step does one thing at random.
@@ -232,15 +215,15 @@ func (s *sim) step() {
 			if n.next < s.now {
 				n.next = s.now - (s.now-n.next)%int64(simTick) + int64(simTick)
 			}
-			n.turn(n.log.tick)
+			n.turn(n.log.Tick)
 		}
-		if len(n.log.jobs) > 0 && s.rng.IntN(4) > 0 {
+		if n.log.Writing() && s.rng.IntN(4) > 0 {
 			n.write()
 		}
 		if n.fetch != 0 && n.fetch <= s.now {
 			n.install()
 		}
-		if len(n.log.out) > 0 && s.rng.IntN(4) == 0 {
+		if n.log.Waiting() > 0 && s.rng.IntN(4) == 0 {
 			n.apply()
 		}
 	}
@@ -276,18 +259,13 @@ func (s *sim) deliver() {
 	s.rng.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })
 	for _, m := range due {
 		if n := s.nodes[m.to-1]; n.log != nil {
-			n.turn(func() { _ = n.log.Step(m.msg) })
+			n.turn(func() error { return n.log.Step(m.msg) })
 		}
 	}
 }
 
 func (n *simNode) write() {
-	jobs := n.log.jobs
-	n.log.jobs = nil
-	if err := n.log.perform(jobs); err != nil {
-		n.s.failf("voter %d: %v", n.id, err)
-	}
-	n.turn(nil)
+	n.turn(n.log.Write)
 }
 
 func (n *simNode) propose() {
@@ -296,7 +274,7 @@ func (n *simNode) propose() {
 	if err := n.log.Propose([]byte(data), data); err != nil && !errors.Is(err, status.NotLeader) {
 		n.s.failf("voter %d: %v", n.id, err)
 	}
-	n.turn(nil)
+	n.turn(nothing)
 }
 
 // save takes an image and lets the log behind it go.
@@ -325,7 +303,7 @@ func (n *simNode) install() {
 		return
 	}
 	n.log.Install(n.image.at.Index, n.image.at.Term) // again, if nobody led when it came
-	n.turn(nil)
+	n.turn(nothing)
 }
 
 func (s *sim) fault() {
@@ -352,12 +330,12 @@ func (s *sim) fault() {
 	case 16, 17:
 		if n.log != nil && n.paused <= s.now {
 			n.log.Transfer(uint64(1 + s.rng.IntN(2)))
-			n.turn(nil)
+			n.turn(nothing)
 		}
 	case 18:
 		if n.log != nil && n.paused <= s.now {
 			n.log.Campaign()
-			n.turn(nil)
+			n.turn(nothing)
 		}
 	case 19:
 		s.obituary()
@@ -374,7 +352,7 @@ func (s *sim) obituary() {
 			if n.log != nil && n.paused <= s.now {
 				n.log.ForgetLeader()
 				n.log.Campaign()
-				n.turn(nil)
+				n.turn(nothing)
 			}
 		}
 	}
@@ -428,7 +406,7 @@ func (s *sim) finish() {
 	}
 	level := func() bool {
 		for _, n := range s.nodes {
-			if n.index != s.nodes[0].index || len(n.log.jobs)+len(n.log.out) > 0 || n.log.Status().Last != n.index {
+			if n.index != s.nodes[0].index || n.log.Writing() || n.log.Waiting() > 0 || n.log.Status().Last != n.index {
 				return false
 			}
 		}
@@ -441,15 +419,15 @@ func (s *sim) finish() {
 		for _, n := range s.nodes {
 			if n.next <= s.now {
 				n.next = s.now + int64(simTick)
-				n.turn(n.log.tick)
+				n.turn(n.log.Tick)
 			}
-			if len(n.log.jobs) > 0 {
+			if n.log.Writing() {
 				n.write()
 			}
 			if n.fetch != 0 && n.fetch <= s.now {
 				n.install()
 			}
-			if len(n.log.out) > 0 {
+			if n.log.Waiting() > 0 {
 				n.apply()
 			}
 		}
@@ -478,9 +456,6 @@ func (s *sim) finish() {
 			}
 		}
 		n.crash()
-	}
-	if err := os.RemoveAll(s.dir); err != nil { // at once: many seeds would fill the memory
-		s.t.Fatal(err)
 	}
 }
 

@@ -4,11 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
+	"github.com/varvefs/varve/master/journal/files"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -34,7 +33,7 @@ type termRun = position
 // store is raft's view of the files: raft.Storage. The writer adds to it what it
 // has written; raft and Compact read and cut it.
 type store struct {
-	dir  string
+	dir  files.Dir
 	keep int // bytes of data in recent that are kept; twice as many are tolerated
 
 	mu     sync.RWMutex
@@ -167,8 +166,8 @@ func (s *store) findLocked(i uint64) (f logFile, page uint32, end uint64) {
 
 // load reads entries lo..hi-1 from one file, whose frame at page p holds lo.
 func (s *store) load(f *logFile, p uint32, lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
-	path := filepath.Join(s.dir, fileName(f.number))
-	h, err := os.Open(path)
+	path := s.dir.Path(fileName(f.number))
+	h, err := s.dir.Reader(fileName(f.number))
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +206,7 @@ func (s *store) load(f *logFile, p uint32, lo, hi, maxSize uint64) ([]*raftpb.En
 }
 
 // readFrame reads and checks one frame that was there before.
-func readFrame(h *os.File, f *logFile, off int64) ([]byte, frame, error) {
+func readFrame(h io.ReaderAt, f *logFile, off int64) ([]byte, frame, error) {
 	b := make([]byte, page)
 	if _, err := io.ReadFull(io.NewSectionReader(h, off, page), b); err != nil {
 		return nil, frame{}, err

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/master/journal/files"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -21,14 +21,13 @@ var errStopped = errors.New("the log is closed")
 // writer appends frames to the newest file. append, mark, witness and finish
 // are called from one goroutine at a time; sync may run beside them.
 type writer struct {
-	dir   string
 	node  uint64
 	lazy  bool  // quorum mode
 	fresh int64 // bytes of a new file
 	store *store
 	m     *meters
 	log   *slog.Logger
-	open  func(path string, direct bool) (file, error) // openFile, but for tests
+	dir   files.Dir
 
 	spares <-chan uint64   // numbers of files made ready by prepare
 	stop   <-chan struct{} // ends a wait for spares
@@ -45,7 +44,7 @@ type writer struct {
 	// syncing is held over a Sync and over closing a file. It is taken before mu.
 	syncing sync.Mutex
 	mu      sync.Mutex
-	f       file
+	f       files.File
 	off     int64 // where the next frame goes
 	durable int64 // everything before it is on disk
 }
@@ -244,7 +243,7 @@ func (w *writer) begin(number uint64, prev header) error {
 	h.Created = time.Now().UnixNano()
 	_, h.Before = w.store.bounds()
 	h.Hard.Commit = min(h.Hard.Commit, h.Before.Index)
-	f, err := w.open(filepath.Join(w.dir, fileName(number)), !w.lazy)
+	f, err := w.dir.Open(fileName(number), !w.lazy)
 	if err != nil {
 		return err
 	}
@@ -261,7 +260,7 @@ func (w *writer) begin(number uint64, prev header) error {
 
 // adopt makes f the newest file, to be continued at off behind the frame with
 // the given sum, and closes the old one.
-func (w *writer) adopt(f file, h *header, size, off int64, sum uint32) {
+func (w *writer) adopt(f files.File, h *header, size, off int64, sum uint32) {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
 	w.mu.Lock()
