@@ -1,6 +1,7 @@
 package perf
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/varvefs/varve/engine"
+	"golang.org/x/sys/unix"
 )
 
 // FailoverOptions say how to load a mounted directory while somebody else kills
@@ -18,6 +22,7 @@ import (
 type FailoverOptions struct {
 	Dir      string
 	Workers  int           // each in a directory of its own
+	Data     int           // callers that read and write a file each, past the page cache
 	Pace     time.Duration // pause of a worker between two changes
 	Duration time.Duration
 	Record   string // file to write the FailoverRecord to
@@ -31,6 +36,8 @@ type FailoverRecord struct {
 	Failed int           `json:"failed"` // changes answered with an error
 	Error  string        `json:"error"`  // the first of them
 	Stalls []FailoverGap `json:"stalls"` // pauses of a worker of at least stallLeast, by time
+	Data   []FailoverGap `json:"data"`   // the same of the callers that read and write
+	Moved  int           `json:"moved"`  // their reads and writes
 	There  []string      `json:"there"`
 	Gone   []string      `json:"gone"`
 }
@@ -49,7 +56,7 @@ type FailoverCheck struct {
 }
 
 // stallLeast is the shortest pause that is noted.
-const stallLeast = 20 * time.Millisecond
+const stallLeast = 4 * time.Millisecond
 
 // Failover makes, renames and removes files until the time is over, whatever
 // errors it gets, and notes what was acknowledged.
@@ -75,8 +82,27 @@ func Failover(ctx context.Context, o FailoverOptions) (*FailoverRecord, error) {
 			r.Stalls, r.There, r.Gone = append(r.Stalls, part.Stalls...), append(r.There, part.There...), append(r.Gone, part.Gone...)
 		})
 	}
+	for w := range o.Data {
+		f, err := dataFile(filepath.Join(o.Dir, fmt.Sprintf("data%d", w)))
+		if err != nil {
+			return nil, err
+		}
+		wg.Go(func() {
+			defer f.Close()
+			part := dataWorker(ctx, o, w, f)
+			mu.Lock()
+			defer mu.Unlock()
+			r.Failed, r.Moved = r.Failed+part.Failed, r.Moved+part.Moved
+			if r.Error == "" {
+				r.Error = part.Error
+			}
+			r.Data = append(r.Data, part.Data...)
+		})
+	}
 	wg.Wait()
-	slices.SortFunc(r.Stalls, func(a, b FailoverGap) int { return a.From.Compare(b.From) })
+	byTime := func(a, b FailoverGap) int { return a.From.Compare(b.From) }
+	slices.SortFunc(r.Stalls, byTime)
+	slices.SortFunc(r.Data, byTime)
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
@@ -142,6 +168,54 @@ func failoverWorker(ctx context.Context, o FailoverOptions, w int, dir string) *
 	return r
 }
 
+// dataSize is the size of a file that is read and written, dataPiece of one read or write.
+const (
+	dataSize  = 1 << 20
+	dataPiece = 4096
+)
+
+// dataFile makes a file whose bytes are all there: what is read and written
+// afterwards has its place already, and changes no metadata but times.
+func dataFile(path string) (*os.File, error) {
+	if err := os.WriteFile(path, make([]byte, dataSize), 0o644); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_DIRECT, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	return f, err
+}
+
+// dataWorker writes and reads pieces of a file in turn.
+func dataWorker(ctx context.Context, o FailoverOptions, w int, f *os.File) *FailoverRecord {
+	r := &FailoverRecord{}
+	buf := engine.Alloc(dataPiece)
+	defer engine.Free(buf)
+	last := time.Now()
+	for i := 0; ctx.Err() == nil; i++ {
+		off := int64(i*dataPiece) % dataSize
+		var err error
+		if i%2 == 0 {
+			_, err = f.WriteAt(buf, off)
+		} else {
+			_, err = f.ReadAt(buf, off)
+		}
+		now := time.Now()
+		switch gap := now.Sub(last) - o.Pace; {
+		case err != nil:
+			r.Failed++
+			r.Error = cmp.Or(r.Error, err.Error())
+		case i > 0 && gap >= stallLeast:
+			r.Data = append(r.Data, FailoverGap{Worker: w, From: last, Millis: float64(gap.Microseconds()) / 1e3})
+		}
+		r.Moved++
+		last = now
+		time.Sleep(o.Pace)
+	}
+	return r
+}
+
 func makeEmpty(path string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
@@ -192,13 +266,20 @@ func (r *FailoverRecord) Check(dir string) (*FailoverCheck, error) {
 	return c, nil
 }
 
-// Worst is the longest stall that touches the time from..to, in milliseconds.
-func (r *FailoverRecord) Worst(from, to time.Time) (worst float64) {
-	for _, g := range r.Stalls {
-		end := g.From.Add(time.Duration(g.Millis * float64(time.Millisecond)))
-		if g.From.Before(to) && end.After(from) {
-			worst = max(worst, g.Millis)
+// Worst is the longest stall of a change that touches the time from..to, in milliseconds.
+func (r *FailoverRecord) Worst(from, to time.Time) float64 { return Longest(r.Stalls, from, to).Millis }
+
+// Longest is the longest of the gaps that touch the time from..to.
+func Longest(gaps []FailoverGap, from, to time.Time) (worst FailoverGap) {
+	for _, g := range gaps {
+		if g.From.Before(to) && g.End().After(from) && g.Millis > worst.Millis {
+			worst = g
 		}
 	}
 	return worst
+}
+
+// End is when the worker went on.
+func (g FailoverGap) End() time.Time {
+	return g.From.Add(time.Duration(g.Millis * float64(time.Millisecond)))
 }

@@ -23,6 +23,7 @@ func perfFailoverCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Dir, "dir", "", "mounted directory to work in (required)")
 	c.Flags().StringVar(&o.Record, "record", "", "file for what was acknowledged (required)")
 	c.Flags().IntVar(&o.Workers, "workers", 4, "callers at the same time")
+	c.Flags().IntVar(&o.Data, "data", 0, "callers that read and write a file each, past the page cache")
 	c.Flags().DurationVar(&o.Pace, "pace", 2*time.Millisecond, "pause of a caller between two changes")
 	c.Flags().DurationVar(&o.Duration, "duration", 20*time.Second, "how long to work")
 	c.Flags().BoolVar(&check, "check", false, "look for what was acknowledged")

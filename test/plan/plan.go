@@ -220,15 +220,16 @@ func (p *Plan) Varve(host string, args ...string) (string, error) {
 	return p.Hosts[host].Run("timeout", append([]string{"10", p.o.Binary}, args...)...)
 }
 
-// Mount mounts the file system on the client's /mnt/NAME and gives the path by
-// which this process sees it.
-func (p *Plan) Mount(name string) (string, error) {
+// Mount mounts the file system on the client's /mnt/NAME, with more arguments of
+// 'varve mount' if need be, and gives the path by which this process sees it.
+func (p *Plan) Mount(name string, args ...string) (string, error) {
 	h := p.Hosts["client"]
 	if _, err := h.Run("mkdir", "-p", "/mnt/"+name); err != nil {
 		return "", err
 	}
 	log := filepath.Join(p.o.Dir, "client-mount-"+name+".log")
-	_, err := h.Run("timeout", "60", p.o.Binary, "mount", "--log-file", log, "/mnt/"+name)
+	args = append([]string{"60", p.o.Binary, "mount", "--log-file", log}, append(args, "/mnt/"+name)...)
+	_, err := h.Run("timeout", args...)
 	return h.Root() + "/mnt/" + name, err
 }
 
