@@ -59,6 +59,8 @@ type loop struct {
 	hangUp   func() // closes all connections of mounts, tools and chunkservers
 	self     atomic.Pointer[wire.VoterBeat]
 
+	elections atomic.Pointer[Elections] // nil: nobody
+
 	// Mounts.
 	sessions   map[uint64]*session
 	rights     *rightsTable

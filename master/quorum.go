@@ -246,8 +246,23 @@ func (l *loop) askHandover(q *request, text []byte) {
 	}
 	l.slog.Info("handing over", "to", next.ID, "name", next.Name, "epoch", l.epoch)
 	l.answer(q, &wire.HandoverReply{ID: next.ID, Name: next.Name, Addr: next.Clients, Epoch: l.epoch}, nil)
-	l.log.Transfer(next.ID)
+	if e := l.elections.Load(); e != nil {
+		(*e).Handover(next.ID)
+		return
+	}
+	l.log.Handover(next.ID, "an operator's order")
 }
+
+// Elections is who decides when this master leads: package elect's runner.
+type Elections interface {
+	// Handover gives up the virtual addresses and then the leadership. It must not block.
+	Handover(to uint64)
+	// Holds tells whether this host has the virtual addresses.
+	Holds() bool
+}
+
+// SetElections says who carries out handovers; without, the changelog does it alone.
+func (m *Master) SetElections(e Elections) { m.loop.elections.Store(&e) }
 
 // imageShelf gives this master's images to other voters.
 type imageShelf struct{ dir string }

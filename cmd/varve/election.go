@@ -48,7 +48,7 @@ const leavePatience = 3 * time.Second
 // voterLog keeps a metalogger's own way of handing over.
 type voterLog struct{ *journal.Log }
 
-func (voterLog) Transfer(uint64) {}
+func (voterLog) Handover(uint64, string) {}
 
 func startElection(cfg electionConfig) (*election, error) {
 	if len(cfg.q.voters) <= 1 && len(cfg.f.Master.VIP) == 0 {

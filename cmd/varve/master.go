@@ -85,6 +85,9 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 		m.Close()
 		return err
 	}
+	if el != nil {
+		m.SetElections(el.run)
+	}
 	web.Register(mon.mux, m.Status)
 	log.Info("master is ready", "clients", m.ClientAddr(), "chunkservers", m.ServerAddr(), "http", mon.addr, "dir", f.Master.Dir)
 	tellParent(mon.addr, nil)

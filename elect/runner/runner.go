@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -25,7 +26,7 @@ type Log interface {
 	Lease() int64
 	ForgetLeader()
 	Campaign()
-	Transfer(to uint64)
+	Handover(to uint64, why string)
 }
 
 // Addresses takes and drops the virtual addresses, and is told which term this
@@ -65,18 +66,19 @@ type Runner struct {
 	m       *elect.Machine
 	deaths  chan elect.Obituary
 	masters chan []uint64
+	orders  chan uint64
 	leave   chan chan struct{}
 	stop    chan struct{}
 	done    chan struct{}
 	once    sync.Once
+
+	held atomic.Bool // the addresses
 
 	obituaries, campaigns, transfers, holds, drops *metrics.Counter
 
 	// Owned by run.
 	leaving []chan struct{} // closed when this voter no longer leads
 	briskTo time.Time       // look often until then
-	heard   elect.Nanos     // when a leader was last known
-	held    bool            // the addresses
 }
 
 // Start begins to watch the log.
@@ -89,7 +91,7 @@ func Start(cfg Config) *Runner {
 	}
 	ns := func(d time.Duration) elect.Nanos { return elect.Nanos(d) }
 	r := &Runner{
-		cfg: cfg, deaths: make(chan elect.Obituary, 16), masters: make(chan []uint64, 1), leave: make(chan chan struct{}),
+		cfg: cfg, deaths: make(chan elect.Obituary, 16), masters: make(chan []uint64, 1), orders: make(chan uint64, 1), leave: make(chan chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{}),
 		m: elect.New(elect.Config{
 			Self: cfg.Self, Masters: cfg.Masters, Timeout: ns(cfg.Timeout), Holdback: ns(300 * time.Millisecond),
@@ -121,6 +123,18 @@ func (r *Runner) SetMasters(ids []uint64) {
 	case <-r.done:
 	}
 }
+
+// Handover makes this voter, if it leads, give up the addresses and hand over to
+// voter to, 0: any other master. It does not wait; any goroutine.
+func (r *Runner) Handover(to uint64) {
+	select {
+	case r.orders <- to:
+	default: // one is under way
+	}
+}
+
+// Holds tells whether this host has the virtual addresses; any goroutine.
+func (r *Runner) Holds() bool { return r.held.Load() }
 
 // Leave hands leadership over, if this voter has it, before it stops. It returns
 // when another voter leads, or when ctx ends.
@@ -156,6 +170,9 @@ func (r *Runner) run() {
 			r.cfg.Logger.Warn("a supervisor says that its master is dead", "voter", o.Voter, "term", o.Term)
 			r.m.Died(o)
 			r.hurry()
+		case to := <-r.orders:
+			r.m.Handover(to)
+			r.hurry()
 		case ids := <-r.masters:
 			r.m.SetMasters(ids)
 		case gone := <-r.leave:
@@ -184,7 +201,7 @@ func (r *Runner) step() time.Duration {
 		r.leaving = nil
 	}
 	pause := calm
-	if r.held || time.Now().Before(r.briskTo) {
+	if r.held.Load() || time.Now().Before(r.briskTo) {
 		pause = brisk // the lease may end at any time, by an order to hand over for example
 	}
 	return max(min(pause, time.Duration(r.m.Next()-now)), brisk)
@@ -193,16 +210,13 @@ func (r *Runner) step() time.Duration {
 func (r *Runner) view() (elect.View, elect.Nanos) {
 	s := r.cfg.Log.Status()
 	now := elect.Nanos(journal.BootTime())
-	v := elect.View{Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(r.cfg.Log.Lease())}
+	v := elect.View{Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(r.cfg.Log.Lease()), Heard: elect.Nanos(s.Heard), Syncing: elect.Nanos(s.Writing)}
 	if v.Leader == r.cfg.Self {
 		if err := r.cfg.Addresses.Leads(s.Term); err != nil {
 			r.cfg.Logger.Error("cannot tell the supervisor which term this master leads", "err", err)
 		}
 		v.Ready = r.cfg.Ready != nil && r.cfg.Ready()
-	} else if v.Leader != 0 {
-		r.heard = now // raft forgets a leader that is silent for its election timeout
 	}
-	v.Heard = r.heard
 	for _, p := range s.Peers {
 		v.Peers = append(v.Peers, elect.Peer{ID: p.ID, Lag: p.Lag, Active: p.Active && !p.Learner})
 	}
@@ -222,11 +236,11 @@ func (r *Runner) act(a elect.Action, v elect.View) {
 		r.hurry()
 	case elect.Transfer:
 		r.transfers.Inc()
-		r.cfg.Log.Transfer(a.To)
+		r.cfg.Log.Handover(a.To, a.Why)
 		r.hurry()
 	case elect.Hold:
 		r.holds.Inc()
-		r.held = true
+		r.held.Store(true)
 		if err := r.cfg.Addresses.Hold(time.Duration(min(a.Until, math.MaxInt64))); err != nil {
 			r.cfg.Logger.Error("cannot hold the virtual addresses", "err", err)
 		}
@@ -238,7 +252,7 @@ func (r *Runner) act(a elect.Action, v elect.View) {
 // drop gives the addresses up. If that fails they go when the right to them ends.
 func (r *Runner) drop() {
 	r.drops.Inc()
-	r.held = false
+	r.held.Store(false)
 	if err := r.cfg.Addresses.Drop(); err != nil {
 		r.cfg.Logger.Error("cannot drop the virtual addresses", "err", err)
 	}

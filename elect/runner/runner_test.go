@@ -50,11 +50,11 @@ func (f *fakeLog) isReady() bool {
 	return f.ready
 }
 
-func (f *fakeLog) ForgetLeader()      { f.do("forget"); f.set(func() { f.status.Leader = 0 }) }
-func (f *fakeLog) Campaign()          { f.do("campaign") }
-func (f *fakeLog) Transfer(uint64)    { f.do("transfer") }
-func (f *fakeLog) Leads(uint64) error { return nil }
-func (f *fakeLog) Drop() error        { f.do("drop"); return nil }
+func (f *fakeLog) ForgetLeader()           { f.do("forget"); f.set(func() { f.status.Leader = 0 }) }
+func (f *fakeLog) Campaign()               { f.do("campaign") }
+func (f *fakeLog) Handover(uint64, string) { f.do("transfer") }
+func (f *fakeLog) Leads(uint64) error      { return nil }
+func (f *fakeLog) Drop() error             { f.do("drop"); return nil }
 
 func (f *fakeLog) Hold(until time.Duration) error {
 	f.set(func() { f.until = until })
@@ -136,4 +136,40 @@ func TestLeaveAlone(t *testing.T) {
 	if f.has("transfer") {
 		t.Error("handed over to nobody")
 	}
+}
+
+// An operator's order to hand over takes the addresses away before another voter
+// may lead.
+func TestHandoverDropsFirst(t *testing.T) {
+	f := &fakeLog{status: journal.Status{ID: 2, Term: 5, Leader: 2, Peers: []journal.Peer{{ID: 1, Active: true}}}, ready: true, lease: journal.BootTime() + int64(time.Hour)}
+	r := start(t, f)
+	eventually(t, "the addresses are held", r.Holds)
+	r.Handover(1)
+	eventually(t, "leadership is handed over", func() bool { return f.has("transfer") })
+	f.set(func() {
+		if i, j := slices.Index(f.did, "drop"), slices.Index(f.did, "transfer"); i < 0 || i > j {
+			t.Errorf("it did %v", f.did)
+		}
+	})
+	if r.Holds() {
+		t.Error("the addresses are held after the handover")
+	}
+}
+
+// Silence of the leader is counted from its last word, whatever raft still thinks
+// of it; and a leader whose write hangs hands over.
+func TestSilenceAndStall(t *testing.T) {
+	heard := journal.BootTime()
+	f := &fakeLog{status: journal.Status{ID: 2, Term: 5, Leader: 1, Heard: heard}}
+	r := Start(Config{Self: 2, Masters: []uint64{2, 1}, Timeout: 50 * time.Millisecond, Log: f, Addresses: f, Ready: f.isReady})
+	t.Cleanup(r.Close)
+	eventually(t, "votes are asked for", func() bool { return f.has("campaign") })
+	if silent := time.Duration(journal.BootTime() - heard); silent < 50*time.Millisecond {
+		t.Errorf("votes were asked for after %v", silent)
+	}
+	f.set(func() {
+		f.status = journal.Status{ID: 2, Term: 6, Leader: 2, Peers: []journal.Peer{{ID: 1, Active: true}}, Writing: journal.BootTime()}
+		f.ready, f.lease = true, journal.BootTime()+int64(time.Hour)
+	})
+	eventually(t, "the leader whose disk hangs hands over", func() bool { return f.has("transfer") })
 }

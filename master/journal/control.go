@@ -29,12 +29,13 @@ func (l *Log) order(f func()) {
 }
 
 // ForgetLeader says that the present leader is surely dead: this voter is free
-// to vote for another one at once. It changes nothing if the leader speaks up
-// again. To be called only with proof, such as the word of the process that
+// to vote for another one at once, and does not listen to what the dead one has
+// sent before, for an election timeout. To be called only with proof, such as the word of the process that
 // watched it die: the leader's lease is not waited for.
 func (l *Log) ForgetLeader() {
 	l.order(func() {
 		l.lease.mute = 0
+		l.hearing.bury(l)
 		if err := l.rn.ForgetLeader(); err != nil {
 			l.cfg.Log.Debug("journal: raft does not forget its leader", "err", err)
 		}
@@ -77,10 +78,14 @@ func (l *Log) Install(index, term uint64) {
 // log. Proposals are refused meanwhile; the lease ends before the other one may
 // lead. It is over when Leading says so, or has failed when Status still names
 // this voter after an election timeout. It does nothing on a follower.
-func (l *Log) Transfer(to uint64) {
+func (l *Log) Transfer(to uint64) { l.Handover(to, "") }
+
+// Handover is Transfer with a reason, which the other voter will give in its Takeover.
+func (l *Log) Handover(to uint64, why string) {
 	l.order(func() {
+		l.why = why
 		if l.soft.RaftState == raft.StateLeader && to != l.cfg.ID {
-			l.cfg.Log.Info("journal: handing leadership over", "to", to)
+			l.cfg.Log.Info("journal: handing leadership over", "to", to, "why", why)
 			l.rn.TransferLeader(to)
 		}
 	})

@@ -207,6 +207,12 @@ func (l *Log) drain() error {
 
 // observe publishes what changed: term, leader, commit index.
 func (l *Log) observe(rd *raft.Ready) {
+	was := l.soft.RaftState
+	l.publish(rd)
+	l.role(was)
+}
+
+func (l *Log) publish(rd *raft.Ready) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	term := l.view.Term
@@ -297,6 +303,8 @@ func (l *Log) perform(jobs []job) error {
 		}
 		witness = witness || j.witness
 	}
+	l.w.writing.Store(l.cfg.Clock())
+	defer l.w.writing.Store(0)
 	if err := l.w.append(msgs); err != nil {
 		return err
 	}
@@ -364,6 +372,13 @@ func (l *Log) writeLoop() {
 	}
 }
 
+// flush makes what was written durable in quorum mode.
+func (l *Log) flush() error {
+	l.w.flushing.Store(l.cfg.Clock())
+	defer l.w.flushing.Store(0)
+	return l.w.sync()
+}
+
 // syncLoop makes what was written durable in quorum mode.
 func (l *Log) syncLoop() {
 	t := time.NewTicker(l.cfg.SyncDelay)
@@ -374,7 +389,7 @@ func (l *Log) syncLoop() {
 			return
 		case <-t.C:
 		}
-		if err := l.w.sync(); err != nil {
+		if err := l.flush(); err != nil {
 			l.fail(err)
 			return
 		}

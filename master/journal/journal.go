@@ -130,6 +130,8 @@ type Status struct {
 	Last     uint64 // last index in the log
 	LastTerm uint64 // term of that entry
 	Amnesia  bool   // entries that it acknowledged may be missing; it does not vote
+	Heard    int64  // Config.Clock when a leader was last heard, 0: not since Open
+	Writing  int64  // Config.Clock since when a write to the files has been under way, 0: none is
 	Bytes    uint64 // of files that hold what no image holds yet: what a start has to read
 	// Peers is what the leader knows of the others, by ID; empty elsewhere. It is
 	// at most 100 ms old.

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -117,6 +118,7 @@ func (l *Log) leaving(m *raftpb.Message) bool {
 	case raftpb.MsgHeartbeat:
 		m.Context = binary.LittleEndian.AppendUint64(nil, uint64(l.cfg.Clock()))
 	case raftpb.MsgTimeoutNow:
+		m.Context = []byte(l.why) // raft has no use for it
 		// Its receiver may campaign at any time from now on, and wins although the
 		// others have heard of this leader.
 		l.lease.spoiled, l.lease.offered = true, l.ticks
@@ -143,6 +145,14 @@ func (l *Log) heard(m *raftpb.Message) bool {
 		return false
 	}
 	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap, raftpb.MsgTimeoutNow:
+		if l.hearing.posthumous(l, m) {
+			return false
+		}
+	}
+	switch m.GetType() {
+	case raftpb.MsgTimeoutNow:
+		l.hearing.offer = cmp.Or(string(m.GetContext()), "it does not say why")
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		// A vote for a successor that the leader itself has named breaks no promise.
 		return l.ticks >= l.lease.mute || string(m.GetContext()) == "CampaignTransfer"
@@ -165,6 +175,7 @@ func (l *Log) promise(m *raftpb.Message) {
 	if m.GetTerm() >= l.term() {
 		l.lease.ledAt = l.ticks
 		l.lease.mute = l.ticks + electionTicks
+		l.hearing.hear(l, m)
 	}
 }
 

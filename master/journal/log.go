@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/master/journal/files"
@@ -57,12 +58,15 @@ type Log struct {
 	// Owned by the writer goroutine, or by the driver with a single voter.
 	w *writer
 
-	lease lease // see lease.go for who owns what
+	lease    lease // see lease.go for who owns what
+	takeover atomic.Pointer[Takeover]
 
 	hand byHand // with OpenManual
 
 	// Owned by the driver.
 	rn       *raft.RawNode
+	hearing  hearing
+	why      string            // of the handover under way
 	ticks    uint64            // since Open
 	recall   uint64            // commit index at which amnesia ends; 0: not known yet
 	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
@@ -145,6 +149,7 @@ func (l *Log) Status() Status {
 	s := l.view
 	s.Applied, s.Amnesia = l.applied, l.amnesia
 	l.mu.Unlock()
+	s.Writing = l.w.busySince()
 	first, last := l.st.bounds()
 	s.First, s.Last, s.LastTerm, s.Bytes = first, last.Index, last.Term, l.st.unsaved()
 	return s

@@ -97,7 +97,7 @@ func (m *Manual) spare() error {
 }
 
 // Sync is one round of the goroutine that makes the log durable in quorum mode.
-func (m *Manual) Sync() error { return m.w.sync() }
+func (m *Manual) Sync() error { return m.flush() }
 
 // Kill ends the log as the end of its process does: nothing is written any more.
 func (m *Manual) Kill() {

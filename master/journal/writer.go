@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/engine"
@@ -29,6 +30,10 @@ type writer struct {
 	log   *slog.Logger
 	dir   files.Dir
 
+	// writing and flushing are when the write, or in quorum mode the sync, began that
+	// is under way; 0: none is. Any goroutine may read them.
+	writing, flushing atomic.Int64
+
 	spares <-chan uint64   // numbers of files made ready by prepare
 	stop   <-chan struct{} // ends a wait for spares
 
@@ -47,6 +52,15 @@ type writer struct {
 	f       files.File
 	off     int64 // where the next frame goes
 	durable int64 // everything before it is on disk
+}
+
+// busySince is when the oldest write or sync that is under way began; 0: none is.
+func (w *writer) busySince() int64 {
+	a, b := w.writing.Load(), w.flushing.Load()
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // append writes what raft hands to its append thread: entries, hard state and
