@@ -72,7 +72,7 @@ func Segment(ctx context.Context, backend string, o Options) (*Report, error) {
 		}
 	}
 	for _, more := range []func() ([]Row, error){
-		func() ([]Row, error) { return recovery(ctx, backend, o) },
+		func() ([]Row, error) { return recovery(ctx, backend, o.Dir, recoverySizes) },
 		func() ([]Row, error) { return cleaning(ctx) },
 	} {
 		rows, err := more()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/varvefs/varve/chunk"
 )
@@ -246,11 +247,11 @@ func (e *entry) append(b []byte, lsn uint64, sums []uint32) []byte {
 	return b
 }
 
-// next decodes the entry at the start of b, appends its sums to sums and returns
-// what is left of b. frame is the size of the frame, for checks.
-func (e *entry) next(b []byte, h *header, sums []uint32) ([]byte, []uint32, error) {
+// parse decodes the entry at the start of b. It returns what is left of b, which begins with
+// the entry's sums, and how many those are; all of them are there. h is for checks.
+func (e *entry) parse(b []byte, h *header) (rest []byte, n int, err error) {
 	if len(b) < entrySize {
-		return nil, sums, fmt.Errorf("entry cut off after %d bytes", len(b))
+		return nil, 0, fmt.Errorf("entry cut off after %d bytes", len(b))
 	}
 	*e = entry{
 		chunk:   chunk.ID(le.Uint64(b)),
@@ -270,21 +271,35 @@ func (e *entry) next(b []byte, h *header, sums []uint32) ([]byte, []uint32, erro
 		e.hide, e.base = aux, uint64(off)|uint64(size)<<32
 	case kindDelete:
 	default:
-		return nil, sums, fmt.Errorf("entry of kind %d", e.kind)
+		return nil, 0, fmt.Errorf("entry of kind %d", e.kind)
 	}
 	if err := e.check(h); err != nil {
-		return nil, sums, err
+		return nil, 0, err
 	}
-	n := int(le.Uint16(b[46:]))
+	n = int(le.Uint16(b[46:]))
 	b = b[entrySize:]
 	if n != e.pieces() || n*4 > len(b) {
-		return nil, sums, fmt.Errorf("%d sums for %d pieces, %d bytes are left", n, e.pieces(), len(b))
+		return nil, 0, fmt.Errorf("%d sums for %d pieces, %d bytes are left", n, e.pieces(), len(b))
 	}
-	for range n {
+	return b, n, nil
+}
+
+// appendStored appends the n sums at the start of b to sums.
+func appendStored(sums []uint32, b []byte, n int) []uint32 {
+	sums = slices.Grow(sums, n)
+	for b = b[:4*n]; len(b) >= 4; b = b[4:] {
 		sums = append(sums, le.Uint32(b))
-		b = b[4:]
 	}
-	return b, sums, nil
+	return sums
+}
+
+// next is parse, and appends the sums to sums. It returns what of b is behind them.
+func (e *entry) next(b []byte, h *header, sums []uint32) ([]byte, []uint32, error) {
+	b, n, err := e.parse(b, h)
+	if err != nil {
+		return nil, sums, err
+	}
+	return b[4*n:], appendStored(sums, b, n), nil
 }
 
 // check refuses an entry that reaches out of its chunk or out of its frame.
@@ -326,6 +341,30 @@ func decodeEntries(b []byte, h *header, fn func(e *entry, sums []uint32) error) 
 		return fmt.Errorf("%d bytes behind the last entry", len(rest))
 	}
 	return nil
+}
+
+// checkEntries checks the entries in the used part of a header block. It says whether one
+// of them tells what of a chunk's past counts.
+func checkEntries(b []byte, h *header) (tells bool, err error) {
+	rest := b[fixedSize:h.used]
+	var e entry
+	for i := range h.entries {
+		var n int
+		if rest, n, err = e.parse(rest, h); err != nil {
+			return false, fmt.Errorf("entry %d: %w", i, err)
+		}
+		tells = tells || e.tells()
+		rest = rest[4*n:]
+	}
+	if len(rest) != 0 {
+		return false, fmt.Errorf("%d bytes behind the last entry", len(rest))
+	}
+	return tells, nil
+}
+
+// tells says whether the entry says what of its chunk's past counts.
+func (e *entry) tells() bool {
+	return e.kind == kindDelete || e.kind == kindState && (e.hide != 0 || e.base != 0)
 }
 
 // blank says whether b holds zeros only.

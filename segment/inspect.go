@@ -221,7 +221,7 @@ func (p *inspector) segment(fd *found) error {
 	case fd.sealed != nil:
 		v.State, v.End = "sealed", fd.sealed.end
 		var err error
-		if frames, err = loadBody(fd.g, fd.sealed); err != nil {
+		if frames, _, err = loadBody(fd.g, fd.sealed); err != nil {
 			return err
 		}
 	case len(frames) > 0:

@@ -81,7 +81,8 @@ func (r *recovery) lookAll() {
 		for i := next.Add(1) - 1; i < int64(len(s.segs)); i = next.Add(1) - 1 {
 			fd := lookListed(s.segs[i], s.segSize, s.diskID, lists[uint32(i)], lsn)
 			if fd.sealed == nil || r.kept.Add(int64(fd.sealed.bodySize)) > keepMost {
-				fd.listed = nil
+				engine.Free(fd.body)
+				fd.listed, fd.body = nil, nil
 			}
 			r.found[i] = fd
 		}
@@ -143,19 +144,19 @@ func (r *recovery) lookNext() {
 	}
 }
 
-// framesOf returns the frames of a segment, those of a sealed one from its seal.
-func (r *recovery) framesOf(fd *found) ([]*foundFrame, error) {
+// framesOf returns the frames of a segment, those of a sealed one from its seal. Those are
+// good until body goes back to engine.Free, if it is not nil; it need not.
+func (r *recovery) framesOf(fd *found) (frames []*foundFrame, body []byte, err error) {
 	switch {
 	case fd.sealed == nil:
-		return fd.frames, nil
+		return fd.frames, nil, nil
 	case fd.listed != nil:
-		return fd.listed, nil
+		return fd.listed, nil, nil
 	}
-	frames, err := loadBody(fd.g, fd.sealed)
-	if err != nil {
-		return nil, fmt.Errorf("%s: segment %d: seal: %w", fd.g.file.Name(), fd.g.n, err)
+	if frames, body, err = loadBody(fd.g, fd.sealed); err != nil {
+		return nil, nil, fmt.Errorf("%s: segment %d: seal: %w", fd.g.file.Name(), fd.g.n, err)
 	}
-	return frames, nil
+	return frames, body, nil
 }
 
 // cut decides which frames count.
@@ -176,7 +177,7 @@ func (r *recovery) cutHead(h uint8) error {
 	for _, fd := range r.found {
 		switch {
 		case fd.sealed != nil && fd.sealed.head == h && fd.sealed.last > d:
-			frames, err := r.framesOf(fd)
+			frames, _, err := r.framesOf(fd)
 			if err != nil {
 				return err
 			}

@@ -359,7 +359,7 @@ func lookListed(g *segment, size uint32, disk uint64, l *listed, lsn uint64) *fo
 		if err := g.file.ReadAt(b, g.base+int64(size-blockSize)); err == nil {
 			t, err := decodeTrailer(b, size)
 			if err == nil && t.disk == disk && t.seg == g.n && t.frames == l.frames && t.end == l.end && t.lsn <= lsn {
-				return &found{g: g, sealed: &t}
+				return &found{g: g, sealed: &t, tells: true} // for all we know
 			}
 		}
 	}

@@ -363,7 +363,8 @@ func (s *Store) checkSeal(g *segment, incarnation, first, last uint64) error {
 	case t.incarnation != incarnation || t.first != first || t.last != last:
 		return errors.New("it is an older one: the write of the last one was lost")
 	}
-	_, err = loadBody(g, &t)
+	_, body, err := loadBody(g, &t)
+	engine.Free(body)
 	return err
 }
 

@@ -12,6 +12,7 @@ type foundFrame struct {
 	bytes []byte   // used part of its header block
 	names []uint32 // of the chunks of the frame before it; not in a seal
 
+	tells  bool // one of its entries says what of a chunk's past counts
 	counts bool // it is beyond its head's mark and no torn tail
 }
 
@@ -25,6 +26,8 @@ type found struct {
 	spoiled bool          // its last block is neither blank nor valid
 	frames  []*foundFrame // of a segment without a valid seal
 	listed  []*foundFrame // of one with a valid seal, if there was memory to keep them
+	body    []byte        // from engine.Alloc: what listed is made of
+	tells   bool          // one of the frames does
 	late    []*foundFrame // frames behind the place where the walk ended
 	stop    error         // why the walk ended
 	known   bool          // the checkpoint has all that it tells
@@ -44,6 +47,7 @@ func (c claim) newer(o claim) bool { return c.seq > o.seq || c.seq == o.seq && c
 
 // witness takes in what a frame knows of the heads.
 func (fd *found) witness(f *foundFrame) {
+	fd.tells = fd.tells || f.tells
 	for i, m := range f.durable {
 		if c := (claim{m, f.lsn}); m.seq > 0 && c.newer(fd.durable[i]) {
 			fd.durable[i] = c
@@ -112,10 +116,11 @@ func (w *window) headerAt(off uint32, disk uint64) (*foundFrame, error) {
 	case uint64(off)+uint64(h.size) > uint64(w.size)-blockSize:
 		return nil, fmt.Errorf("frame of %d bytes, the segment ends before", h.size)
 	}
-	if err := decodeEntries(b, &h, func(*entry, []uint32) error { return nil }); err != nil {
+	tells, err := checkEntries(b, &h)
+	if err != nil {
 		return nil, err
 	}
-	return &foundFrame{header: h, bytes: append([]byte(nil), b[:h.used]...), names: h.names(b)}, nil
+	return &foundFrame{header: h, bytes: append([]byte(nil), b[:h.used]...), names: h.names(b), tells: tells}, nil
 }
 
 // look finds out what a segment holds: first its two ends, then, unless it is free or
@@ -164,8 +169,9 @@ func (fd *found) lookEnd(w *window, disk uint64) {
 	t, err := decodeTrailer(b, w.size)
 	if err == nil && t.disk == disk && t.seg == fd.g.n {
 		var frames []*foundFrame
-		if frames, err = loadBody(fd.g, &t); err == nil {
-			fd.sealed, fd.listed = &t, frames
+		var body []byte
+		if frames, body, err = loadBody(fd.g, &t); err == nil {
+			fd.sealed, fd.listed, fd.body = &t, frames, body
 			for _, f := range frames {
 				fd.witness(f)
 			}
@@ -175,22 +181,31 @@ func (fd *found) lookEnd(w *window, disk uint64) {
 	fd.spoiled = err != errBlank
 }
 
-// loadBody reads and checks the body of a seal.
-func loadBody(g *segment, t *trailer) ([]*foundFrame, error) {
-	buf := engine.Alloc(int(t.bodySize))
-	defer engine.Free(buf)
-	if err := g.file.ReadAt(buf, g.base+int64(t.body)); err != nil {
-		return nil, err
+// loadBody reads and checks the body of a seal. The frames hold parts of body, which is
+// from engine.Alloc.
+func loadBody(g *segment, t *trailer) (frames []*foundFrame, body []byte, err error) {
+	body = engine.Alloc(int(t.bodySize))
+	if err := g.file.ReadAt(body, g.base+int64(t.body)); err != nil {
+		engine.Free(body)
+		return nil, nil, err
 	}
-	frames := make([]*foundFrame, 0, t.frames)
-	err := decodeBody(append([]byte(nil), buf[:t.bodySize]...), t, func(h *header, used []byte) error {
+	n := min(t.frames, t.bodySize/(4+fixedSize)) // more do not fit
+	all := make([]foundFrame, 0, n)
+	frames = make([]*foundFrame, 0, n)
+	err = decodeBody(body[:t.bodySize], t, func(h *header, used []byte) error {
 		if h.seg != g.n || h.disk != t.disk || h.off+h.size > t.end {
 			return fmt.Errorf("segment %d: its seal lists a frame of segment %d at %d", g.n, h.seg, h.off)
 		}
-		frames = append(frames, &foundFrame{header: *h, bytes: used})
-		return decodeEntries(used, h, func(*entry, []uint32) error { return nil })
+		tells, err := checkEntries(used, h)
+		all = append(all, foundFrame{header: *h, bytes: used, tells: tells})
+		frames = append(frames, &all[len(all)-1])
+		return err
 	})
-	return frames, err
+	if err != nil {
+		engine.Free(body)
+		return nil, nil, err
+	}
+	return frames, body, nil
 }
 
 // walk follows the frames from the start of the segment to the first place where none
