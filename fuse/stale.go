@@ -116,9 +116,11 @@ func connectionFile(minor uint32) string {
 }
 
 // served tells whether a living process has the connection open, as far as /proc
-// shows. Where the kernel does not name a descriptor's connection, any living
-// process with /dev/fuse may be the one.
+// shows. Where the kernel names no descriptor's connection, any living process
+// with /dev/fuse may be the one. Where it does, a descriptor without one belongs
+// to a process that is about to mount something else.
 func served(minor uint32) bool {
+	named := namesConnections()
 	dirs, _ := filepath.Glob("/proc/[0-9]*/fd")
 	for _, dir := range dirs {
 		proc := filepath.Dir(dir)
@@ -134,12 +136,24 @@ func served(minor uint32) bool {
 			if err != nil {
 				continue // closed meanwhile
 			}
-			if n, known := connectionOf(string(info)); !known || n == minor {
+			if n, known := connectionOf(string(info)); known && n == minor || !known && !named {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// namesConnections tells whether this kernel shows the connection of a descriptor
+// of /dev/fuse in its fdinfo: Linux 6.16 and later (fuse_dev_show_fdinfo).
+func namesConnections() bool {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return false
+	}
+	var major, minor int
+	n, _ := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &major, &minor)
+	return n == 2 && (major > 6 || major == 6 && minor >= 16)
 }
 
 // connectionOf finds the line "fuse_connection:	N" of a descriptor's fdinfo.
