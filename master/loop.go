@@ -31,6 +31,7 @@ type loop struct {
 	slog   *slog.Logger
 	images *images
 	begun  time.Time
+	opened time.Time // when its image was read
 
 	now     time.Time // when this turn began
 	ticked  time.Time // last tick
@@ -211,7 +212,10 @@ func (l *loop) lead() {
 		s.state, s.relock = sessionReturning, true
 	}
 	l.returning = len(l.sessions)
+	began := time.Now()
+	l.met.started("changelog", began.Sub(l.opened))
 	l.takeOverChunks()
+	l.met.started("chunks", time.Since(began))
 	l.st.Leases(func(c state.ChunkInfo) bool {
 		if l.sessions[c.Lease] == nil {
 			l.reconcile(c.ID) // its writer's session was closed before

@@ -46,11 +46,13 @@ func Start(cfg Config) (*Master, error) {
 	if err != nil {
 		return nil, fmt.Errorf("master: %w", err)
 	}
+	read := time.Now()
 	l := &loop{
-		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun,
+		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun, opened: read,
 		images: &images{dir: cfg.Dir, last: file, at: begun, index: meta.Index},
 		index:  meta.Index, term: meta.Term, stopped: make(chan struct{}),
 	}
+	l.met.started("image", read.Sub(begun))
 	l.clear()
 	m := &Master{cfg: cfg, loop: l, in: l.in, stop: make(chan struct{}), done: make(chan struct{})}
 	if err := m.join(meta); err != nil {

@@ -91,6 +91,11 @@ func newMeters(set *metrics.Set) *meters {
 	return m
 }
 
+// started notes how long a part of the start took: image, changelog or chunks.
+func (m *meters) started(phase string, took time.Duration) {
+	m.set.GetOrCreateGauge(fmt.Sprintf("varve_master_start_seconds{phase=%q}", phase), nil).Set(took.Seconds())
+}
+
 // served counts a request that was answered, and how long it took.
 func (m *meters) served(kind wire.Kind, start time.Time) {
 	if h := m.seconds[kind]; h != nil {

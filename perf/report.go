@@ -20,6 +20,7 @@ type Row struct {
 	Fio   float64 `json:"fio,omitempty"`    // the same by fio with the same flags; 0: not measured
 	P50   float64 `json:"p50_us,omitempty"` // latency of one operation, microseconds
 	P99   float64 `json:"p99_us,omitempty"`
+	Max   float64 `json:"max_us,omitempty"` // the longest; 0: not measured
 	CPU   float64 `json:"cpu_us,omitempty"` // processor time of one operation, microseconds
 }
 
@@ -57,14 +58,14 @@ func (r *Report) Table(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "%s%s; Linux %s, %s, %d CPUs, %s\n", r.What, backend, r.Kernel, r.Go, r.CPUs, r.Time.Format(time.RFC3339))
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "row\tvalue\tunit\tfio\tratio\tp50 us\tp99 us\tCPU us\t")
+	fmt.Fprintln(t, "row\tvalue\tunit\tfio\tratio\tp50 us\tp99 us\tmax us\tCPU us\t")
 	for _, row := range r.Rows {
 		fio, ratio := "", ""
 		if row.Fio > 0 {
 			fio, ratio = number(row.Fio), fmt.Sprintf("%.2f", row.Value/row.Fio)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.Name, number(row.Value), row.Unit, fio, ratio,
-			number(row.P50), number(row.P99), number(row.CPU))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", row.Name, number(row.Value), row.Unit, fio, ratio,
+			number(row.P50), number(row.P99), number(row.Max), number(row.CPU))
 	}
 	return t.Flush()
 }

@@ -46,7 +46,7 @@ func perfCommand() *cobra.Command {
 		perfWorkload("meta", "names and attributes through system calls in a mounted directory", func(c *cobra.Command, f *perfFlags, o perf.Options) (*perf.Report, error) {
 			return perf.Meta(c.Context(), o, f.files)
 		}),
-		perfFailoverCommand())
+		perfMasterCommand(), perfFailoverCommand())
 	return c
 }
 
