@@ -93,7 +93,7 @@ func growTree(ctx context.Context, dir string, files int, tail int64, r *Report)
 			dir2 = g.mkdir(upper, fmt.Sprintf("dir-%08d", i/treeDir))
 		}
 		g.file(dir2, treeName(i, random), random)
-		if left := float64(files-i) / float64(i+1); !saved && i%1000 == 0 && left*float64(g.bytes) <= float64(tail) {
+		if left := float64(files-i) / float64(i+1); !saved && i%1000 == 0 && g.bytes > 0 && left*float64(g.bytes) <= float64(tail) {
 			saved = true
 			if err := g.save(dir); err != nil {
 				return err

@@ -21,9 +21,6 @@ import (
 const (
 	prefix    = "image."
 	tmpSuffix = ".tmp"
-	// syncEvery bounds the dirty bytes that Save leaves to one sync, which would
-	// otherwise hold up the changelog on the same disk.
-	syncEvery = 32 << 20
 )
 
 // File is one image in a directory.
@@ -33,33 +30,18 @@ type File struct {
 	Size  int64 // bytes
 }
 
-// syncing is a file that syncs itself as it grows.
-type syncing struct {
-	*os.File
-	dirty int
-}
-
-func (f *syncing) Write(b []byte) (int, error) {
-	n, err := f.File.Write(b)
-	if f.dirty += n; err == nil && f.dirty >= syncEvery {
-		f.dirty = 0
-		err = f.File.Sync()
-	}
-	return n, err
-}
-
 // Save writes an image into dir, atomically and durably, and removes all but the
 // keep newest (at least one). A failed Save leaves the older images alone.
 func Save(dir string, v *state.View, m Meta, keep int) (File, error) {
 	out := File{Path: filepath.Join(dir, fmt.Sprintf("%s%016x", prefix, m.Index)), Index: m.Index}
 	tmp := out.Path + tmpSuffix
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := createDirect(tmp)
 	if err != nil {
 		return out, fmt.Errorf("write image: %w", err)
 	}
-	err = Write(&syncing{File: f}, v, m)
+	err = Write(f, v, m)
 	if err == nil {
-		err = f.Sync()
+		err = f.finish()
 	}
 	if info, e := f.Stat(); e == nil {
 		out.Size = info.Size()

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/codec"
@@ -90,6 +91,7 @@ func (e *encoder) block(section string, payload []byte) error {
 	e.buf = append(e.buf, section...)
 	e.sum = chunk.SumUpdate(chunk.SumUpdate(e.sum, e.buf), payload)
 	e.end.blocks++
+	runtime.Gosched() // whoever serves meanwhile shall not wait until the scheduler takes the processor away
 	if err := e.write(e.buf); err != nil {
 		return err
 	}

@@ -14,7 +14,9 @@ func (p *Placement) ensure(id chunk.ID) (uint32, *slot) {
 		ref = p.table.add(id)
 	}
 	s := p.table.at(ref)
-	p.clean(s)
+	if s.n > 0 {
+		p.clean(s)
+	}
 	return ref, s
 }
 

@@ -2,6 +2,7 @@ package placement
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -251,14 +252,18 @@ func check(t testing.TB, p *Placement) {
 	var leased, orphans, riddles uint64
 	live := 0
 	copies := make([]uint64, len(p.seats))
+	refs := slices.Collect(maps.Values(p.table.where))
 	for ref := range p.table.used {
+		refs = append(refs, ref)
+	}
+	for _, ref := range refs {
 		s := p.table.at(ref)
-		if s.id == 0 {
+		if !s.live() {
 			continue
 		}
 		live++
-		if got, ok := p.table.find(s.id); !ok || got != ref {
-			t.Fatalf("chunk %d is not found where it is", s.id)
+		if got, ok := p.table.find(p.table.id(ref)); !ok || got != ref {
+			t.Fatalf("chunk %d is not found where it is", p.table.id(ref))
 		}
 		valid := 0
 		for i := range int(s.n) {
@@ -268,8 +273,8 @@ func check(t testing.TB, p *Placement) {
 				valid++
 			}
 		}
-		if p.left == 0 && s.flags&slotOrphan == 0 && valid != int(s.valid()) {
-			t.Fatalf("chunk %d has %d valid copies, counted as %d", s.id, valid, s.valid())
+		if !p.sweeping() && s.flags&slotOrphan == 0 && valid != int(s.valid()) {
+			t.Fatalf("chunk %d has %d valid copies, counted as %d", p.table.id(ref), valid, s.valid())
 		}
 		if s.flags&slotCounted != 0 {
 			m[s.goal()][min(s.valid(), 10)]++

@@ -13,7 +13,7 @@
 //	Next, Done                               orders out, results in
 //	Copies, Usable, Matrix, Stats, Servers   questions
 //
-// Every known chunk has a slot of 24 bytes without pointers. No call walks all
+// Every known chunk has a slot of 16 bytes without pointers. No call walks all
 // slots: what concerns all of them (a server went) is noted by a sweep that
 // Next carries on, Config.Sweep slots at a time. Nothing here is ever written to
 // disk: chunkservers tell again what they have.
@@ -172,9 +172,7 @@ type Placement struct {
 	queues  [places]queue
 	delayed heap
 	retries map[chunk.ID]retry
-	cursor  uint32 // where the sweep goes on
-	span    uint32 // it goes round the slots below this
-	left    uint32 // slots that it still has to look at
+	sweeps  [2]round // of the changelog's chunks and of strays
 
 	orders    map[uint64]*order
 	lastOrder uint64

@@ -53,7 +53,7 @@ func (p *Placement) Next(now int64) []Order {
 	for n := 0; n < wakeLimit && len(p.delayed) > 0 && p.delayed[0].due <= now; n++ {
 		ref := p.delayed.pop().ref
 		s := p.table.at(ref)
-		if s.id == 0 || s.place != placeLate && s.place != placeHotLate {
+		if !s.live() || s.place != placeLate && s.place != placeHotLate {
 			continue
 		}
 		s.place = placeNone
@@ -71,7 +71,7 @@ func (p *Placement) Next(now int64) []Order {
 			looked++
 			ref := q.pop()
 			s := p.table.at(ref)
-			if s.id == 0 || s.place != place {
+			if !s.live() || s.place != place {
 				continue
 			}
 			s.place = placeNone
@@ -137,12 +137,13 @@ func (p *Placement) survey(now int64, s *slot) survey {
 // consider decides what to do about one slot.
 func (p *Placement) consider(now int64, ref uint32, out *[]Order) verdict {
 	s := p.table.at(ref)
-	w, ok := p.view.Chunk(s.id)
+	id := p.table.id(ref)
+	w, ok := p.view.Chunk(id)
 	if !ok || s.flags&(slotLeased|slotBusy|slotOrphan) != 0 || w.Leased {
 		return settled // LeaseEnd or Done will come back to it
 	}
 	hot := s.valid() == 1 && s.goal() > 1
-	if r, ok := p.retries[s.id]; ok && r.until > now {
+	if r, ok := p.retries[id]; ok && r.until > now {
 		p.postpone(ref, r.until, hot)
 		return settled
 	}
@@ -150,7 +151,7 @@ func (p *Placement) consider(now int64, ref uint32, out *[]Order) verdict {
 	goal := int(w.Goal)
 	switch {
 	case v.unsure >= 0:
-		return p.verify(s, v.unsure, &w, out)
+		return p.verify(ref, v.unsure, &w, out)
 	case len(v.valid) == 0:
 		return settled // recount will come back to it when a copy appears
 	case len(v.valid)+v.coming < goal:
@@ -159,7 +160,7 @@ func (p *Placement) consider(now int64, ref uint32, out *[]Order) verdict {
 		p.postpone(ref, min(v.until, now+p.cfg.Delay), hot)
 		return settled
 	}
-	p.doomExcess(s, &v, goal)
+	p.doomExcess(ref, &v, goal)
 	return settled
 }
 
@@ -173,14 +174,15 @@ func (p *Placement) issue(o *order, from []chunk.Server, out *[]Order) {
 	})
 }
 
-func (p *Placement) verify(s *slot, k int, w *Want, out *[]Order) verdict {
+func (p *Placement) verify(ref uint32, k int, w *Want, out *[]Order) verdict {
+	s := p.table.at(ref)
 	i := int(p.seats[p.table.copyAt(s, k).seat()].server)
 	if p.servers[i].verifies >= verifyLimit {
 		return busy
 	}
 	p.servers[i].verifies++
 	s.flags |= slotBusy
-	p.issue(&order{kind: Verify, server: i, chunk: s.id, version: w.Version}, nil, out)
+	p.issue(&order{kind: Verify, server: i, chunk: p.table.id(ref), version: w.Version}, nil, out)
 	return settled
 }
 
@@ -212,7 +214,7 @@ func (p *Placement) replicate(now int64, ref uint32, v *survey, w *Want, out *[]
 	p.servers[target].promised += promise
 	p.servers[sources[0]].out++
 	s.flags |= slotBusy
-	p.issue(&order{kind: Replicate, server: target, source: sources[0], chunk: s.id, version: w.Version}, from, out)
+	p.issue(&order{kind: Replicate, server: target, source: sources[0], chunk: p.table.id(ref), version: w.Version}, from, out)
 	return settled
 }
 
@@ -263,9 +265,10 @@ func (p *Placement) resting(now int64) bool {
 
 // doomExcess has copies deleted that are bad or too many: there are enough valid
 // ones. Of the valid ones those on the fullest servers go.
-func (p *Placement) doomExcess(s *slot, v *survey, goal int) {
+func (p *Placement) doomExcess(ref uint32, v *survey, goal int) {
+	s := p.table.at(ref)
 	for _, k := range v.bad {
-		p.doom(s, p.table.copyAt(s, k))
+		p.doom(ref, p.table.copyAt(s, k))
 	}
 	for len(v.valid) > goal {
 		worst := 0
@@ -276,7 +279,7 @@ func (p *Placement) doomExcess(s *slot, v *survey, goal int) {
 		}
 		for k := range int(s.n) {
 			if c := p.table.copyAt(s, k); *c == v.valid[worst] {
-				p.doom(s, c)
+				p.doom(ref, c)
 				break
 			}
 		}
@@ -296,10 +299,10 @@ func (p *Placement) fullness(c copyRef) uint64 {
 	return (info.Total - info.Free) / (info.Total/1_000_000 + 1)
 }
 
-func (p *Placement) doom(s *slot, c *copyRef) {
+func (p *Placement) doom(ref uint32, c *copyRef) {
 	c.set(refGoing, true)
 	srv := p.serverOf(*c)
-	srv.doomed = append(srv.doomed, Copy{Chunk: s.id})
+	srv.doomed = append(srv.doomed, Copy{Chunk: p.table.id(ref)})
 }
 
 // deletes packs what is doomed into orders.

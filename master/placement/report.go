@@ -72,7 +72,7 @@ func judge(v chunk.Version, w Want) (st CopyState, member bool) {
 func (p *Placement) orphan(now int64, server int, id chunk.ID) {
 	ref, ok := p.table.find(id)
 	if !ok {
-		ref = p.table.add(id)
+		ref = p.table.addStray(id)
 		s := p.table.at(ref)
 		s.flags |= slotOrphan
 		if p.view.Allocated(id) {
@@ -99,12 +99,13 @@ func (p *Placement) dropOrphan(s *slot) {
 // considerOrphan removes an orphan whose time has come.
 func (p *Placement) considerOrphan(ref uint32) {
 	s := p.table.at(ref)
-	if _, known := p.view.Chunk(s.id); known {
-		p.Load(s.id)
+	id := p.table.id(ref)
+	if _, known := p.view.Chunk(id); known {
+		p.Load(id)
 		return
 	}
 	if s.flags&slotRiddle == 0 {
-		p.Freed(s.id, math.MaxUint32)
+		p.Freed(id, math.MaxUint32)
 	}
 }
 
@@ -181,28 +182,50 @@ func (p *Placement) forgo(s *slot, k int) {
 
 // startSweep has all slots looked at, because what is true of a server has changed.
 // Slots that are made from now on need no look.
-func (p *Placement) startSweep() { p.span, p.left = p.table.used, p.table.used }
+func (p *Placement) startSweep() {
+	p.sweeps[0].start(p.table.used)
+	p.sweeps[1].start(uint32(len(p.table.strays)))
+}
+
+// round goes round the slots below span from wherever it is.
+type round struct {
+	cursor uint32 // where it goes on
+	span   uint32
+	left   uint32 // slots that it still has to look at
+}
+
+func (r *round) start(span uint32) { r.span, r.left = span, span }
+
+// next gives the next slot.
+func (r *round) next() uint32 {
+	if r.cursor >= r.span {
+		r.cursor = 0
+	}
+	r.cursor++
+	r.left--
+	return r.cursor - 1
+}
+
+// sweeping reports whether slots are still to be looked at.
+func (p *Placement) sweeping() bool { return p.sweeps[0].left+p.sweeps[1].left > 0 }
 
 // sweep looks at the next slots: it forgets copies that are no more and recounts.
 func (p *Placement) sweep() {
-	if p.left == 0 {
+	if !p.sweeping() {
 		return
 	}
-	for n := min(p.left, uint32(p.cfg.Sweep)); n > 0; n-- {
-		if p.cursor >= p.span {
-			p.cursor = 0
+	limit := uint32(p.cfg.Sweep)
+	for i, base := range [...]uint32{0, strayBase} {
+		r := &p.sweeps[i]
+		for ; r.left > 0 && limit > 0; limit-- {
+			ref := base + r.next()
+			if s := p.table.at(ref); s.live() {
+				p.clean(s)
+				p.recount(ref)
+			}
 		}
-		ref := p.cursor
-		p.cursor++
-		p.left--
-		s := p.table.at(ref)
-		if s.id == 0 {
-			continue
-		}
-		p.clean(s)
-		p.recount(ref)
 	}
-	if p.left == 0 { // every slot was visited since the last seat retired
+	if !p.sweeping() { // every slot was visited since the last seat retired
 		for n := range p.seats {
 			if p.seats[n].retired {
 				p.seats[n] = seat{}

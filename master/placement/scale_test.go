@@ -12,7 +12,7 @@ import (
 )
 
 // Slots are what ten million chunks are made of.
-const _ uint = 24 - uint(unsafe.Sizeof(slot{}))
+const _ uint = 16 - uint(unsafe.Sizeof(slot{}))
 
 // alike says the same of all chunks below a number.
 type alike chunk.ID
@@ -43,7 +43,7 @@ func big(n int) *Placement {
 		p.Report(0, chunk.Server(s+1), batch, true)
 		batch = batch[:0]
 	}
-	for p.left > 0 || p.Stats().Queued > 0 {
+	for p.sweeping() || p.Stats().Queued > 0 {
 		p.Next(1)
 	}
 	return p
@@ -65,7 +65,7 @@ func TestScale(t *testing.T) {
 	p := big(n)
 	per := float64(heapBytes()-before) / float64(n)
 	t.Logf("%d chunks: %.1f bytes each", n, per)
-	if per > 64 {
+	if per > 24 {
 		t.Errorf("a chunk takes %.1f bytes", per)
 	}
 	if st := p.Stats(); st.Chunks != uint64(n) || st.Copies != uint64(2*n) || st.UnderGoal+st.OverGoal+st.Missing+st.Queued > 0 {
@@ -76,7 +76,7 @@ func TestScale(t *testing.T) {
 	had := p.Servers()[2].Copies
 	p.ServerDown(second, 3)
 	now, longest, orders := second, time.Duration(0), 0
-	for p.left > 0 || now < 4*second {
+	for p.sweeping() || now < 4*second {
 		now += second / 20
 		begun := time.Now()
 		out := p.Next(now)

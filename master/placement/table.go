@@ -1,9 +1,8 @@
 package placement
 
 import (
-	"fmt"
-
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/master/offheap"
 )
 
 // copyRef is one copy in a slot: the seat of its server (bits 5..15), two flags
@@ -39,16 +38,21 @@ const (
 	slotOrphan                    // no file has it; goal is 0
 	slotCounted                   // goal and valid are in the matrix
 	slotRiddle                    // an orphan with a number that was never given
+	slotLive                      // the slot is in use
 )
 
-const inlineCopies = 4
+const (
+	inlineCopies = 4
+	// maxCopies leaves room for goal 9, a copy on its way and some of servers that
+	// are away.
+	maxCopies = 16
+)
 
-// slot is one chunk. 24 bytes, no pointers.
+// slot is one chunk. 16 bytes, no pointers.
 type slot struct {
-	id     chunk.ID // 0: free
-	copies [inlineCopies]copyRef
-	more   uint32 // overflow block + 1, 0: none
-	n      uint8  // copies in all
+	uses   uint32                // high half of the chunk's number; a stray's is in strayIDs
+	copies [inlineCopies]copyRef // with more copies: the number of their block, in the first two
+	n      uint8                 // copies in all
 	flags  uint8
 	packed uint8 // goal (high four bits) and valid copies (low four), as in the matrix
 	place  uint8 // the queue it waits in
@@ -56,6 +60,9 @@ type slot struct {
 
 func (s *slot) goal() uint8  { return s.packed >> 4 }
 func (s *slot) valid() uint8 { return s.packed & 15 }
+func (s *slot) live() bool   { return s.flags&slotLive != 0 }
+
+func (s *slot) block() uint32 { return uint32(s.copies[0]) | uint32(s.copies[1])<<16 }
 
 // Slots live in pages, so that growth copies nothing and references stay good.
 const (
@@ -63,35 +70,28 @@ const (
 	pageSlots = 1 << pageBits
 )
 
-// blockCopies is how many more copies an overflow block holds: together there
-// is room for goal 9, a copy on its way and some of servers that are away.
-const blockCopies = 12
-
-const maxCopies = inlineCopies + blockCopies
-
-// table is all slots and the way from a chunk's number to its slot.
+// table is all slots. A chunk of the changelog has the slot that the low half of
+// its number says: the changelog counts uses of its own slots in the high half, so
+// that two living chunks never share one, and all slots lie close together. What
+// chunkservers tell beside it, of chunks that are gone or never were, are strays.
 type table struct {
-	pages  []*[pageSlots]slot
-	used   uint32 // slots ever used
-	free   []uint32
+	mem   offheap.Memory
+	rest  []slot // of the block that pages are cut from
+	pages []*[pageSlots]slot
+	used  uint32 // slots below have been used
+
+	strays   []slot
+	strayIDs []chunk.ID
+	where    map[chunk.ID]uint32 // strays
+	free     []uint32            // of them
+
 	live   int
-	shards [shardCount]shard
-	blocks [][blockCopies]copyRef
+	blocks [][maxCopies]copyRef
 	spare  []uint32 // free blocks
 }
 
-// shardCount small hash tables instead of one large: each grows alone, so that no
-// growth holds up the master for long.
-const (
-	shardBits  = 10
-	shardCount = 1 << shardBits
-)
-
-// shard is a hash table with linear probing; an entry is a slot number + 1.
-type shard struct {
-	refs []uint32
-	n    int
-}
+// strayBase is where references to strays begin.
+const strayBase = 1 << 31
 
 // mix spreads chunk numbers, which are given in sequence, over 64 bits
 // (the finalizer of splitmix64).
@@ -103,111 +103,104 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func (t *table) at(ref uint32) *slot { return &t.pages[ref>>pageBits][ref&(pageSlots-1)] }
+func (t *table) at(ref uint32) *slot {
+	if ref >= strayBase {
+		return &t.strays[ref-strayBase]
+	}
+	return &t.pages[ref>>pageBits][ref&(pageSlots-1)]
+}
+
+// id is the number of the chunk in a slot that is live.
+func (t *table) id(ref uint32) chunk.ID {
+	if ref >= strayBase {
+		return t.strayIDs[ref-strayBase]
+	}
+	return chunk.ID(uint64(t.at(ref).uses)<<32 | uint64(ref))
+}
 
 // find returns the slot of a chunk.
 func (t *table) find(id chunk.ID) (uint32, bool) {
-	h := mix(uint64(id))
-	sh := &t.shards[h>>(64-shardBits)]
-	if len(sh.refs) == 0 {
-		return 0, false
-	}
-	for mask, i := len(sh.refs)-1, int(h); ; i++ {
-		ref := sh.refs[i&mask]
-		if ref == 0 {
-			return 0, false
-		}
-		if t.at(ref-1).id == id {
-			return ref - 1, true
+	if ref := uint32(id); ref < t.used {
+		if s := t.at(ref); s.live() && s.uses == uint32(id>>32) {
+			return ref, true
 		}
 	}
+	ref, ok := t.where[id]
+	return ref, ok
 }
 
-// add makes a slot for a chunk that has none.
+// add makes a slot for a chunk of the changelog that has none.
 func (t *table) add(id chunk.ID) uint32 {
+	ref := uint32(id)
+	if ref >= strayBase || ref < t.used && t.at(ref).live() {
+		return t.addStray(id)
+	}
 	if id == 0 {
 		panic("BUG: chunk 0 has copies")
 	}
-	var ref uint32
-	if n := len(t.free); n > 0 {
-		ref = t.free[n-1]
-		t.free = t.free[:n-1]
-	} else {
-		ref = t.used
-		t.used++
-		if int(ref>>pageBits) == len(t.pages) {
-			t.pages = append(t.pages, new([pageSlots]slot))
-		}
+	for int(ref>>pageBits) >= len(t.pages) {
+		t.pages = append(t.pages, t.page())
 	}
-	*t.at(ref) = slot{id: id}
+	t.used = max(t.used, ref+1)
+	*t.at(ref) = slot{uses: uint32(id >> 32), flags: slotLive}
 	t.live++
-	h := mix(uint64(id))
-	sh := &t.shards[h>>(64-shardBits)]
-	if sh.n*4 >= len(sh.refs)*3 {
-		t.grow(sh)
-	}
-	sh.put(h, ref)
 	return ref
 }
 
-func (sh *shard) put(h uint64, ref uint32) {
-	mask := len(sh.refs) - 1
-	i := int(h)
-	for sh.refs[i&mask] != 0 {
-		i++
+// page makes a page of empty slots, the first one in the heap: small tables need
+// no more.
+func (t *table) page() *[pageSlots]slot {
+	if len(t.pages) == 0 {
+		return new([pageSlots]slot)
 	}
-	sh.refs[i&mask] = ref + 1
-	sh.n++
+	if len(t.rest) < pageSlots {
+		t.rest = offheap.Cut[slot](t.mem.Get())
+	}
+	p := (*[pageSlots]slot)(t.rest)
+	t.rest = t.rest[pageSlots:]
+	return p
 }
 
-func (t *table) grow(sh *shard) {
-	old := sh.refs
-	sh.refs = make([]uint32, max(8, 2*len(old)))
-	sh.n = 0
-	for _, ref := range old {
-		if ref != 0 {
-			sh.put(mix(uint64(t.at(ref-1).id)), ref-1)
-		}
+// addStray makes a slot for a chunk that the changelog does not have.
+func (t *table) addStray(id chunk.ID) uint32 {
+	if t.where == nil {
+		t.where = map[chunk.ID]uint32{}
 	}
+	var i uint32
+	if n := len(t.free); n > 0 {
+		i = t.free[n-1]
+		t.free = t.free[:n-1]
+	} else {
+		i = uint32(len(t.strays))
+		t.strays, t.strayIDs = append(t.strays, slot{}), append(t.strayIDs, 0)
+	}
+	t.strays[i], t.strayIDs[i] = slot{flags: slotLive}, id
+	t.where[id] = strayBase + i
+	t.live++
+	return strayBase + i
 }
 
 // remove frees a slot.
 func (t *table) remove(ref uint32) {
 	s := t.at(ref)
-	h := mix(uint64(s.id))
-	sh := &t.shards[h>>(64-shardBits)]
-	mask := len(sh.refs) - 1
-	i := int(h) & mask
-	for sh.refs[i] != ref+1 {
-		if sh.refs[i] == 0 {
-			panic(fmt.Sprintf("BUG: chunk %v is in no shard", s.id))
-		}
-		i = (i + 1) & mask
-	}
-	// Close the gap: entries behind it that would no longer be found move up.
-	for j := (i + 1) & mask; sh.refs[j] != 0; j = (j + 1) & mask {
-		home := int(mix(uint64(t.at(sh.refs[j]-1).id))) & mask
-		if (j-home)&mask >= (j-i)&mask {
-			sh.refs[i] = sh.refs[j]
-			i = j
-		}
-	}
-	sh.refs[i] = 0
-	sh.n--
-	if s.more != 0 {
-		t.spare = append(t.spare, s.more-1)
+	if s.n > inlineCopies {
+		t.spare = append(t.spare, s.block())
 	}
 	*s = slot{}
-	t.free = append(t.free, ref)
 	t.live--
+	if ref >= strayBase {
+		delete(t.where, t.strayIDs[ref-strayBase])
+		t.free = append(t.free, ref-strayBase)
+	}
 }
 
-// copyAt returns copy i of a slot, to be read or changed in place.
+// copyAt returns copy i of a slot, to be read or changed in place. The pointer is
+// good until a copy of any slot comes or goes.
 func (t *table) copyAt(s *slot, i int) *copyRef {
-	if i < inlineCopies {
+	if s.n <= inlineCopies {
 		return &s.copies[i]
 	}
-	return &t.blocks[s.more-1][i-inlineCopies]
+	return &t.blocks[s.block()][i]
 }
 
 // push adds a copy to a slot. It fails when there is no room.
@@ -215,14 +208,17 @@ func (t *table) push(s *slot, c copyRef) bool {
 	if int(s.n) >= maxCopies {
 		return false
 	}
-	if s.n == inlineCopies && s.more == 0 {
+	if s.n == inlineCopies {
+		var b uint32
 		if n := len(t.spare); n > 0 {
-			s.more = t.spare[n-1] + 1
+			b = t.spare[n-1]
 			t.spare = t.spare[:n-1]
 		} else {
-			t.blocks = append(t.blocks, [blockCopies]copyRef{})
-			s.more = uint32(len(t.blocks))
+			b = uint32(len(t.blocks))
+			t.blocks = append(t.blocks, [maxCopies]copyRef{})
 		}
+		copy(t.blocks[b][:], s.copies[:])
+		s.copies = [inlineCopies]copyRef{copyRef(b), copyRef(b >> 16)}
 	}
 	s.n++
 	*t.copyAt(s, int(s.n)-1) = c
@@ -233,9 +229,10 @@ func (t *table) push(s *slot, c copyRef) bool {
 func (t *table) drop(s *slot, i int) {
 	last := int(s.n) - 1
 	*t.copyAt(s, i) = *t.copyAt(s, last)
-	s.n--
-	if int(s.n) == inlineCopies && s.more != 0 {
-		t.spare = append(t.spare, s.more-1)
-		s.more = 0
+	if last == inlineCopies {
+		b := s.block()
+		copy(s.copies[:], t.blocks[b][:])
+		t.spare = append(t.spare, b)
 	}
+	s.n--
 }

@@ -40,12 +40,7 @@ func (o *SetAttr) apply(s *State, e *Entry, r *Result) {
 	now := e.moment(o.Time)
 	n := s.inodes.mut(slot)
 	if o.Valid&(SetUid|SetGid) != 0 {
-		if o.Valid&SetUid != 0 {
-			n.uid = o.Uid
-		}
-		if o.Valid&SetGid != 0 {
-			n.gid = o.Gid
-		}
+		s.setOwner(slot, o.Valid, o.Uid, o.Gid)
 		s.kill(slot)
 	}
 	if o.Valid&SetKill != 0 {
@@ -73,9 +68,9 @@ func (o *SetAttr) apply(s *State, e *Entry, r *Result) {
 		s.setGoal(slot, o.Goal, r)
 	}
 	if o.Valid&SetTrash != 0 {
-		n.trash = o.Trash
+		s.setTrash(slot, o.Trash)
 	}
-	n.touch()
+	s.touch(slot)
 }
 
 func (o *SetAttr) times(n *inodeRec, now int64) {
@@ -147,8 +142,7 @@ func (o *SetMany) apply(s *State, e *Entry, r *Result) {
 			continue
 		}
 		hit := goal && s.setGoal(slot, o.Goal, r)
-		if o.Valid&SetTrash != 0 && s.inodes.at(slot).trash != o.Trash {
-			s.inodes.mut(slot).trash = o.Trash
+		if o.Valid&SetTrash != 0 && s.setTrash(slot, o.Trash) {
 			hit = true
 		}
 		if hit {

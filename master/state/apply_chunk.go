@@ -41,8 +41,8 @@ func (o *Lease) check(s *State, e *Entry) (uint32, status.Code) {
 	}
 	t := s.chunkTree(s.inodes.at(slot))
 	s.treeUp(&t, uint64(o.First), uint64(o.First)+uint64(o.Count)-1, func(_ uint64, c uint32) bool {
-		switch k := s.chunks.at(c); {
-		case k.lease != 0 && s.leases.at(k.lease).session != e.Session:
+		switch k, lease := s.chunks.at(c), s.leaseOf(c); {
+		case lease != 0 && s.leases.at(lease).session != e.Session:
 			code = status.Busy
 		case k.version == math.MaxUint32:
 			code = status.IO // worn out: it would take a grant a second for a century
@@ -66,7 +66,7 @@ func (o *Lease) apply(s *State, e *Entry, r *Result) {
 		c := s.treeGet(&t, uint64(i))
 		if c == 0 {
 			c = s.newLeasedChunk(slot, i, e.Session)
-		} else if k := s.chunks.mut(c); k.lease == 0 {
+		} else if k := s.chunks.mut(c); s.leaseOf(c) == 0 {
 			s.lease(c, e.Session, k.version, false)
 			k.version++
 		}
@@ -84,7 +84,7 @@ func (o *LeaseFail) apply(s *State, e *Entry, r *Result) {
 	k := s.chunks.at(c)
 	owner := s.inodes.at(k.owner).number(k.owner)
 	switch {
-	case owner != o.Ino || k.index != o.Index:
+	case owner != o.Ino || s.detailOf(c).index != o.Index:
 		r.Code = status.Invalid
 	case !s.leaseBy(c, e.Session):
 		r.Code = status.NoLease
@@ -96,7 +96,7 @@ func (o *LeaseFail) apply(s *State, e *Entry, r *Result) {
 	}
 	m := s.chunks.mut(c)
 	m.version = uint32(o.Version)
-	s.leases.mut(m.lease).min = m.version
+	s.leases.mut(s.leaseOf(c)).min = m.version
 	r.Ino = o.Ino
 	r.Chunks = []ChunkSlot{s.slotInfo(c)}
 }
@@ -107,12 +107,12 @@ func (o *LeaseDrop) apply(s *State, e *Entry, r *Result) {
 		r.Code = status.NoChunk
 		return
 	}
-	k := s.chunks.mut(c)
-	if k.lease == 0 {
+	k, d := s.chunks.mut(c), s.detailOf(c)
+	if d.lease == 0 {
 		r.Code = status.NoLease
 		return
 	}
-	l := *s.leases.at(k.lease)
+	l := *s.leases.at(d.lease)
 	if o.Version == 0 && !l.fresh || o.Version != 0 && uint32(o.Version) < l.min {
 		r.Code = status.Invalid
 		return
@@ -125,9 +125,9 @@ func (o *LeaseDrop) apply(s *State, e *Entry, r *Result) {
 		k.version = uint32(o.Version)
 	}
 	s.unlease(c)
-	if o.Version == 0 || uint64(k.index) >= beyond(n.size) {
+	if o.Version == 0 || uint64(d.index) >= beyond(n.size) {
 		s.freeOne(c, r)
-	} else if uint64(k.index) == n.size/chunk.Size {
+	} else if uint64(d.index) == n.size/chunk.Size {
 		s.clip(owner, n.size)
 	}
 	s.reweigh(owner, old)
@@ -137,7 +137,7 @@ func (o *LeaseDrop) apply(s *State, e *Entry, r *Result) {
 // noteWeight makes the change of a file's blocks visible in its generation.
 func (s *State) noteWeight(slot uint32, old weight) {
 	if s.weigh(slot) != old {
-		s.inodes.mut(slot).touch()
+		s.touch(slot)
 	}
 }
 
@@ -202,7 +202,7 @@ func (f *CommitFile) apply(s *State, e *Entry, r *Result) status.Code {
 	if f.Ctime == 0 {
 		n.ctime = max(n.ctime, f.Mtime)
 	}
-	n.touch()
+	s.touch(slot)
 	s.reweigh(slot, old)
 	return status.OK
 }
@@ -214,12 +214,7 @@ func (f *CommitFile) set(s *State, slot uint32) {
 	if f.Sets&(SetMode|SetUid|SetGid|SetAtime) == 0 && f.Ctime <= n.ctime {
 		return
 	}
-	if f.Sets&SetUid != 0 {
-		n.uid = f.Uid
-	}
-	if f.Sets&SetGid != 0 {
-		n.gid = f.Gid
-	}
+	s.setOwner(slot, f.Sets, f.Uid, f.Gid)
 	if f.Sets&SetMode != 0 {
 		n.setPerm(f.Mode)
 		s.chmodACL(slot)
@@ -228,7 +223,7 @@ func (f *CommitFile) set(s *State, slot uint32) {
 		n.atime = f.Atime
 	}
 	n.ctime = max(n.ctime, f.Ctime)
-	n.touch()
+	s.touch(slot)
 }
 
 // trimmed notes that chunks leased by session have zeros where they did not count.
@@ -236,7 +231,7 @@ func (s *State) trimmed(slot uint32, indexes []uint32, session uint64) {
 	for _, i := range indexes {
 		t := s.chunkTree(s.inodes.at(slot))
 		if c := s.treeGet(&t, uint64(i)); c != 0 && s.leaseBy(c, session) {
-			s.chunks.mut(c).valid = chunk.Size
+			s.setValid(c, chunk.Size)
 		}
 	}
 }
@@ -250,13 +245,13 @@ func (f *CommitFile) end(s *State, slot uint32, session uint64, r *Result) {
 		if c == 0 {
 			continue
 		}
-		k := s.chunks.mut(c)
-		l := *s.leases.at(k.lease)
+		k, d := s.chunks.mut(c), s.detailOf(c)
+		l := *s.leases.at(d.lease)
 		if !end.Written {
 			k.version = l.min
 		}
 		s.unlease(c)
-		if !end.Written && l.fresh || uint64(k.index) >= beyond(f.Size) {
+		if !end.Written && l.fresh || uint64(d.index) >= beyond(f.Size) {
 			s.freeOne(c, r)
 		}
 	}

@@ -29,7 +29,7 @@ func (o *Make) check(s *State, e *Entry) (dir uint32, code status.Code) {
 		return 0, code
 	case edge != 0:
 		return 0, status.Exists
-	case o.What == inode.Dir && s.inodes.at(dir).nlink >= inode.LinkMax:
+	case o.What == inode.Dir && s.traitsOf(s.inodes.at(dir)).nlink >= inode.LinkMax:
 		return 0, status.TooManyLinks
 	}
 	return dir, o.form(s, e)
@@ -65,14 +65,9 @@ func (o *Make) apply(s *State, e *Entry, r *Result) {
 	now := e.moment(o.Time)
 	slot := s.newInode(s.newSlot(o.Ino, e.Session), o.What, perm, now)
 	n := s.inodes.mut(slot)
-	n.uid, n.gid, n.nlink = o.Uid, o.Gid, 1
-	n.goal, n.trash = up.goal, up.trash
-	if up.perm()&0o2000 != 0 {
-		n.gid = up.gid
-	}
+	n.goal = up.goal
+	s.setTraits(slot, o.traits(s.traitsOf(&up), up.perm()))
 	switch o.What {
-	case inode.Dir:
-		n.nlink = 2
 	case inode.Symlink:
 		n.ext, n.size = put(&s.blobs, o.Target), uint64(len(o.Target))
 	case inode.CharDev, inode.BlockDev:
@@ -89,15 +84,27 @@ func (o *Make) apply(s *State, e *Entry, r *Result) {
 		r.Chunks = []ChunkSlot{s.slotInfo(s.newLeasedChunk(slot, 0, e.Session))}
 	}
 	if o.Name == "" {
-		n.nlink = 0
+		s.setLinks(slot, 0)
 		n.flags |= nameless
 		s.orphans[slot] = []uint64{e.Session}
 		return
 	}
 	s.addName(dir, slot, o.Name)
-	if p := s.modified(dir, now); o.What == inode.Dir {
-		p.nlink++
+	if s.modified(dir, now); o.What == inode.Dir {
+		s.addLinks(dir, 1)
 	}
+}
+
+// traits gives those of the new inode, in a directory that has up and perm.
+func (o *Make) traits(up *traits, perm uint32) traits {
+	t := traits{uid: o.Uid, gid: o.Gid, nlink: 1, trash: up.trash}
+	if perm&0o2000 != 0 {
+		t.gid = up.gid
+	}
+	if o.What == inode.Dir {
+		t.nlink = 2
+	}
+	return t
 }
 
 // firstMode gives the permission bits of a new inode, and its access ACL when
@@ -157,13 +164,13 @@ func (s *State) loseName(edge uint32, hold []uint64, now int64, r *Result) {
 	s.dropName(edge)
 	n := s.changed(ref.child, now)
 	if n.kind() == inode.Dir {
-		n.nlink = 0
-		s.inodes.mut(ref.parent).nlink--
+		s.setLinks(ref.child, 0)
+		s.addLinks(ref.parent, -1)
 	} else {
-		n.nlink--
+		s.addLinks(ref.child, -1)
 	}
 	r.Last = s.attr(ref.child)
-	if n.nlink > 0 {
+	if r.Last.Nlink > 0 {
 		return
 	}
 	if holds := s.live(hold); len(holds) > 0 {
@@ -182,6 +189,7 @@ func (o *Link) apply(s *State, e *Entry, r *Result) {
 	}
 	edge, dir, code := s.newNameIn(o.Parent, o.Name)
 	n := s.inodes.at(slot)
+	nlink := s.traitsOf(n).nlink
 	switch {
 	case code != status.OK:
 		r.Code = code
@@ -189,9 +197,9 @@ func (o *Link) apply(s *State, e *Entry, r *Result) {
 		r.Code = status.Perm
 	case edge != 0:
 		r.Code = status.Exists
-	case n.nlink >= inode.LinkMax:
+	case nlink >= inode.LinkMax:
 		r.Code = status.TooManyLinks
-	case n.nlink == 0 && n.flags&nameless == 0:
+	case nlink == 0 && n.flags&nameless == 0:
 		r.Code = status.NotFound
 	}
 	if r.Code != status.OK {
@@ -200,7 +208,7 @@ func (o *Link) apply(s *State, e *Entry, r *Result) {
 	delete(s.orphans, slot)
 	s.addName(dir, slot, o.Name)
 	m := s.changed(slot, e.Time)
-	m.nlink++
+	s.addLinks(slot, 1)
 	m.flags &^= nameless
 	s.modified(dir, e.Time)
 	r.Ino = o.Ino

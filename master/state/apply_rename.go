@@ -57,7 +57,7 @@ func (o *Rename) find(s *State) (p renaming, code status.Code) {
 
 // fits checks the link counts of the directories.
 func (p *renaming) fits(s *State, exchange bool) status.Code {
-	full := func(dir uint32) bool { return s.inodes.at(dir).nlink >= inode.LinkMax }
+	full := func(dir uint32) bool { return s.traitsOf(s.inodes.at(dir)).nlink >= inode.LinkMax }
 	if p.fromDir != p.toDir && (p.movedIsDir && !p.goneIsDir && full(p.toDir) ||
 		exchange && p.goneIsDir && !p.movedIsDir && full(p.fromDir)) {
 		return status.TooManyLinks
@@ -104,7 +104,7 @@ func (o *Rename) apply(s *State, e *Entry, r *Result) {
 // shiftLinks moves the link that a directory's ".." is from one parent to another.
 func (s *State) shiftLinks(from, to uint32, isDir bool) {
 	if isDir && from != to {
-		s.inodes.mut(from).nlink--
-		s.inodes.mut(to).nlink++
+		s.addLinks(from, -1)
+		s.addLinks(to, 1)
 	}
 }

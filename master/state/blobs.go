@@ -10,8 +10,8 @@ import "slices"
 // blobPage is the size of a page of blob records, bytes.
 const blobPage = 4096
 
-// blobSizes are the record sizes, bytes; all are multiples of 8.
-var blobSizes = [...]uint32{8, 16, 24, 32, 40, 48, 64, 96, 128, 256}
+// blobSizes are the record sizes, bytes; all are multiples of 4.
+var blobSizes = [...]uint32{8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 56, 64, 80, 96, 128, 256}
 
 const (
 	blobClasses = len(blobSizes)
@@ -20,11 +20,11 @@ const (
 	blobPart    = blobMax - blobLink
 )
 
-// blobClass gives the class for (length+7)/8.
-var blobClass = func() (table [blobMax/8 + 1]uint8) {
+// blobClass gives the class for (length+3)/4.
+var blobClass = func() (table [blobMax/4 + 1]uint8) {
 	class := 0
 	for i := range table {
-		for uint32(i)*8 > blobSizes[class] {
+		for uint32(i)*4 > blobSizes[class] {
 			class++
 		}
 		table[i] = uint8(class)
@@ -78,7 +78,7 @@ func (h *shelf) release(slot uint32) {
 
 type blobs struct{ shelves [blobClasses]shelf }
 
-func (b *blobs) shelf(n int) *shelf { return &b.shelves[blobClass[(n+7)/8]] }
+func (b *blobs) shelf(n int) *shelf { return &b.shelves[blobClass[(n+3)/4]] }
 
 // parts is the number of records that n bytes take when they must be chained.
 func parts(n int) int { return (n + blobPart - 1) / blobPart }

@@ -9,11 +9,12 @@ import (
 
 // checker recomputes everything that the state keeps twice.
 type checker struct {
-	s     *State
-	nodes uint32 // reachable
-	blobs [blobClasses]uint32
-	sums  map[uint32]map[uint8]weight // tallies by directory inode and goal
-	head  header
+	s      *State
+	nodes  uint32 // reachable
+	blobs  [blobClasses]uint32
+	sums   map[uint32]map[uint8]weight // tallies by directory inode and goal
+	traits map[uint32]uint32           // how many inodes have them
+	head   header
 }
 
 // Check compares all records with each other and all sums with what they sum up.
@@ -22,8 +23,8 @@ func (s *State) Check() error {
 	if err := s.checkRefs(); err != nil {
 		return err
 	}
-	c := &checker{s: s, sums: map[uint32]map[uint8]weight{}}
-	for _, step := range []func() error{c.inodes, c.edges, c.chunks, c.xattrs, c.tallies, c.totals, c.space} {
+	c := &checker{s: s, sums: map[uint32]map[uint8]weight{}, traits: map[uint32]uint32{}}
+	for _, step := range []func() error{c.inodes, c.shared, c.edges, c.chunks, c.xattrs, c.tallies, c.totals, c.space} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -83,15 +84,17 @@ func (c *checker) named(slot uint32) error {
 		}
 	}
 	holds, orphan := s.orphans[slot]
+	nlink := s.traitsOf(n).nlink
+	c.traits[n.traits]++
 	switch root := slot == uint32(inode.Root); {
-	case orphan != (n.nlink == 0):
-		return fmt.Errorf("%d links, orphan is %v", n.nlink, orphan)
+	case orphan != (nlink == 0):
+		return fmt.Errorf("%d links, orphan is %v", nlink, orphan)
 	case orphan && (len(holds) == 0 || !slices.IsSorted(holds) || len(s.live(holds)) != len(holds)):
 		return fmt.Errorf("held by sessions %v", holds)
 	case root && len(edges) != 0,
 		!root && n.kind() == inode.Dir && len(edges) != 1 && !orphan,
-		n.kind() != inode.Dir && len(edges) != int(n.nlink):
-		return fmt.Errorf("%d names, %d links", len(edges), n.nlink)
+		n.kind() != inode.Dir && len(edges) != int(nlink):
+		return fmt.Errorf("%d names, %d links", len(edges), nlink)
 	}
 	for dir := s.above(slot); dir != 0; dir = s.above(dir) {
 		if c.sums[dir] == nil {
@@ -100,6 +103,32 @@ func (c *checker) named(slot uint32) error {
 		sum, w := c.sums[dir][n.goal], s.weigh(slot)
 		sum.add(&w)
 		c.sums[dir][n.goal] = sum
+	}
+	return nil
+}
+
+// shared checks the traits: each is there once, and counts who has it.
+func (c *checker) shared() error {
+	s, live := c.s, uint32(0)
+	for slot := uint32(1); slot < s.traits.n; slot++ {
+		rec := s.traits.at(slot)
+		if rec.refs != c.traits[slot] {
+			return fmt.Errorf("traits %d are counted %d times and used %d times", slot, rec.refs, c.traits[slot])
+		}
+		if rec.refs == 0 {
+			continue
+		}
+		live++
+		found := s.kinds.first(rec.hash())
+		for found != 0 && s.traits.at(found).traits != rec.traits {
+			found = s.traits.at(found).next
+		}
+		if found != slot {
+			return fmt.Errorf("traits %d are found as %d", slot, found)
+		}
+	}
+	if live != s.kinds.count || live != s.traits.live() {
+		return fmt.Errorf("%d traits, %d in the index, %d in use", live, s.kinds.count, s.traits.live())
 	}
 	return nil
 }
@@ -129,8 +158,8 @@ func (c *checker) dir(slot uint32) error {
 		return bad
 	case count != d.names.count:
 		return fmt.Errorf("%d names, its tree counts %d", count, d.names.count)
-	case n.nlink != want:
-		return fmt.Errorf("%d links, %d directories in it", n.nlink, subdirs)
+	case s.traitsOf(n).nlink != want:
+		return fmt.Errorf("%d links, %d directories in it", s.traitsOf(n).nlink, subdirs)
 	}
 	return c.shape(&d.names)
 }
@@ -142,8 +171,8 @@ func (c *checker) file(slot uint32) error {
 	var bad error
 	s.treeUp(&t, 0, maxIndex, func(index uint64, k uint32) bool {
 		rec := s.chunks.at(k)
-		if rec.owner != slot || uint64(rec.index) != index || rec.version == 0 {
-			bad = fmt.Errorf("index %d has chunk %s of inode slot %d, index %d", index, rec.number(k), rec.owner, rec.index)
+		if at := s.detailOf(k).index; rec.owner != slot || uint64(at) != index || rec.version == 0 {
+			bad = fmt.Errorf("index %d has chunk %s of inode slot %d, index %d", index, rec.number(k), rec.owner, at)
 		}
 		count++
 		return bad == nil
@@ -214,7 +243,7 @@ func (c *checker) edges() error {
 }
 
 func (c *checker) chunks() error {
-	s, leases := c.s, uint32(0)
+	s, leases, details := c.s, uint32(0), uint32(0)
 	for slot := uint32(1); slot < s.chunks.n; slot++ {
 		k := s.chunks.at(slot)
 		if k.version == 0 {
@@ -222,16 +251,26 @@ func (c *checker) chunks() error {
 		}
 		c.head.chunks++
 		t := s.chunkTree(s.inodes.at(k.owner))
-		if s.treeGet(&t, uint64(k.index)) != slot {
+		d := s.detailOf(slot)
+		if k.detail != 0 {
+			details++
+			if d == simple {
+				return fmt.Errorf("chunk %s has a detail that says nothing", k.number(slot))
+			}
+		}
+		if s.treeGet(&t, uint64(d.index)) != slot {
 			return fmt.Errorf("chunk %s is not in its file", k.number(slot))
 		}
-		if k.lease == 0 {
+		if d.lease == 0 {
 			continue
 		}
 		leases++
-		if l := s.leases.at(k.lease); l.chunk != slot || l.min == 0 || l.min > k.version {
+		if l := s.leases.at(d.lease); l.chunk != slot || l.min == 0 || l.min > k.version {
 			return fmt.Errorf("chunk %s has version %d and a lease of chunk slot %d from version %d", k.number(slot), k.version, l.chunk, l.min)
 		}
+	}
+	if details != s.details.live() {
+		return fmt.Errorf("%d details, %d chunks with one", s.details.live(), details)
 	}
 	if leases != s.leases.live() {
 		return fmt.Errorf("%d leases, %d leased chunks", s.leases.live(), leases)
@@ -326,7 +365,7 @@ func (c *checker) blob(n int) {
 	switch {
 	case n == 0:
 	case n <= blobMax:
-		c.blobs[blobClass[(n+7)/8]]++
+		c.blobs[blobClass[(n+3)/4]]++
 	default:
 		c.blobs[blobClasses-1] += uint32(parts(n))
 	}

@@ -76,6 +76,7 @@ func (c *refs) inode(i uint32) {
 	} else {
 		c.in(n.name, s.edges.n, false, "name", i)
 	}
+	c.in(n.traits, s.traits.n, true, "traits", i)
 	switch k := n.kind(); {
 	case k > inode.BlockDev:
 		c.fail("inode %d has kind %d", i, k)
@@ -107,7 +108,13 @@ func (c *refs) small() {
 	for i := uint32(1); i < s.chunks.n && c.err == nil; i++ {
 		k := s.chunks.at(i)
 		c.in(k.owner, s.inodes.n, k.version != 0, "inode of a chunk", i)
-		c.in(k.lease, s.leases.n, false, "lease", i)
+		c.in(k.detail, s.details.n, false, "detail", i)
+	}
+	for i := uint32(1); i < s.details.n && c.err == nil; i++ {
+		c.in(s.details.at(i).lease, s.leases.n, false, "lease", i)
+	}
+	for i := uint32(1); i < s.traits.n && c.err == nil; i++ {
+		c.in(s.traits.at(i).next, s.traits.n, false, "next traits", i)
 	}
 	for i := uint32(1); i < s.leases.n && c.err == nil; i++ {
 		c.in(s.leases.at(i).chunk, s.chunks.n, false, "chunk of a lease", i)
@@ -165,7 +172,8 @@ func (c *refs) indexes() {
 	}
 	numbers(&s.names.heads, s.names.buckets, s.edges.n, false, "bucket of names")
 	numbers(&s.owners.heads, s.owners.buckets, s.xattrs.n, false, "bucket of attributes")
-	if s.names.buckets == 0 && s.names.count > 0 || s.owners.buckets == 0 && s.owners.count > 0 {
+	numbers(&s.kinds.heads, s.kinds.buckets, s.traits.n, false, "bucket of traits")
+	if s.names.buckets == 0 && s.names.count > 0 || s.owners.buckets == 0 && s.owners.count > 0 || s.kinds.buckets == 0 && s.kinds.count > 0 {
 		c.fail("an index has records and no buckets")
 	}
 	c.attributes()
@@ -178,6 +186,8 @@ func (c *refs) indexes() {
 	free(&s.trees.free, s.trees.n, "free tree")
 	free(&s.nodes.free, s.nodes.n, "free node")
 	free(&s.chunks.free, s.chunks.n, "free chunk")
+	free(&s.details.free, s.details.n, "free detail")
+	free(&s.traits.free, s.traits.n, "free traits")
 	free(&s.leases.free, s.leases.n, "free lease")
 	free(&s.xattrs.free, s.xattrs.n, "free attribute")
 	for i := range s.blobs.shelves {

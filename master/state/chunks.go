@@ -23,12 +23,12 @@ func (s *State) chunkOf(id chunk.ID) uint32 {
 
 // slotInfo tells all about a chunk that exists.
 func (s *State) slotInfo(slot uint32) ChunkSlot {
-	k := s.chunks.at(slot)
+	k, d := s.chunks.at(slot), s.detailOf(slot)
 	info := ChunkSlot{
-		Index: k.index, ID: k.number(slot), Version: chunk.Version(k.version), Min: chunk.Version(k.version), Valid: k.valid,
+		Index: d.index, ID: k.number(slot), Version: chunk.Version(k.version), Min: chunk.Version(k.version), Valid: d.valid,
 	}
-	if k.lease != 0 {
-		l := s.leases.at(k.lease)
+	if d.lease != 0 {
+		l := s.leases.at(d.lease)
 		info.Min, info.Fresh, info.Lease = chunk.Version(l.min), l.fresh, l.session
 	}
 	return info
@@ -38,7 +38,8 @@ func (s *State) slotInfo(slot uint32) ChunkSlot {
 func (s *State) newLeasedChunk(owner, index uint32, session uint64) uint32 {
 	slot := s.chunks.alloc()
 	k := s.chunks.mut(slot)
-	*k = chunkRec{uses: k.uses, owner: owner, index: index, version: 1, valid: chunk.Size}
+	*k = chunkRec{uses: k.uses, owner: owner, version: 1}
+	s.setDetail(slot, detailRec{index: index, valid: chunk.Size})
 	s.head.chunks++
 	s.lease(slot, session, 1, true)
 	t := s.chunkTree(s.inodes.at(owner))
@@ -47,23 +48,61 @@ func (s *State) newLeasedChunk(owner, index uint32, session uint64) uint32 {
 	return slot
 }
 
+// detailOf gives what a chunk has that most do not.
+func (s *State) detailOf(slot uint32) detailRec {
+	if d := s.chunks.at(slot).detail; d != 0 {
+		return *s.details.at(d)
+	}
+	return simple
+}
+
+// setDetail changes it. Chunks without anything of it have no record.
+func (s *State) setDetail(slot uint32, d detailRec) {
+	at := s.chunks.at(slot).detail
+	switch {
+	case d == simple && at != 0:
+		s.details.release(at, detailRec{})
+		s.chunks.mut(slot).detail = 0
+		return
+	case d == simple:
+		return
+	case at == 0:
+		at = s.details.alloc()
+		s.chunks.mut(slot).detail = at
+	}
+	*s.details.mut(at) = d
+}
+
+// leaseOf gives the lease of a chunk, 0: none.
+func (s *State) leaseOf(slot uint32) uint32 { return s.detailOf(slot).lease }
+
+// setValid says how many bytes of a chunk count.
+func (s *State) setValid(slot, valid uint32) {
+	d := s.detailOf(slot)
+	d.valid = valid
+	s.setDetail(slot, d)
+}
+
 // lease opens a lease on a chunk that has none.
 func (s *State) lease(slot uint32, session uint64, low uint32, fresh bool) {
 	l := s.leases.alloc()
 	*s.leases.mut(l) = leaseRec{session: session, chunk: slot, min: low, fresh: fresh}
-	s.chunks.mut(slot).lease = l
+	d := s.detailOf(slot)
+	d.lease = l
+	s.setDetail(slot, d)
 }
 
 // unlease ends the lease of a chunk.
 func (s *State) unlease(slot uint32) {
-	k := s.chunks.mut(slot)
-	s.leases.release(k.lease, leaseRec{})
-	k.lease = 0
+	d := s.detailOf(slot)
+	s.leases.release(d.lease, leaseRec{})
+	d.lease = 0
+	s.setDetail(slot, d)
 }
 
 // leaseBy tells whether session has leased a chunk.
 func (s *State) leaseBy(slot uint32, session uint64) bool {
-	l := s.chunks.at(slot).lease
+	l := s.leaseOf(slot)
 	return l != 0 && s.leases.at(l).session == session
 }
 
@@ -72,9 +111,10 @@ func (s *State) freeChunk(slot uint32, r *Result) {
 	k := *s.chunks.at(slot)
 	s.head.chunks--
 	r.Effects.Freed = append(r.Effects.Freed, ChunkRef{k.number(slot), chunk.Version(k.version)})
-	if k.lease != 0 {
-		s.leases.release(k.lease, leaseRec{})
+	if lease := s.leaseOf(slot); lease != 0 {
+		s.leases.release(lease, leaseRec{})
 	}
+	s.setDetail(slot, simple)
 	if k.uses == maxUses {
 		*s.chunks.mut(slot) = chunkRec{uses: k.uses}
 		return
@@ -84,10 +124,10 @@ func (s *State) freeChunk(slot uint32, r *Result) {
 
 // freeOne takes one chunk from its file and frees it.
 func (s *State) freeOne(slot uint32, r *Result) {
-	k := *s.chunks.at(slot)
-	t := s.chunkTree(s.inodes.at(k.owner))
-	s.treeDel(&t, uint64(k.index))
-	s.setChunkTree(k.owner, t)
+	owner := s.chunks.at(slot).owner
+	t := s.chunkTree(s.inodes.at(owner))
+	s.treeDel(&t, uint64(s.detailOf(slot).index))
+	s.setChunkTree(owner, t)
 	s.freeChunk(slot, r)
 }
 
@@ -108,7 +148,7 @@ func (s *State) freeChunksFrom(owner uint32, first uint64, r *Result) {
 	}
 	for _, slot := range victims {
 		if first > 0 {
-			s.treeDel(&t, uint64(s.chunks.at(slot).index))
+			s.treeDel(&t, uint64(s.detailOf(slot).index))
 		}
 		s.freeChunk(slot, r)
 	}
@@ -125,8 +165,8 @@ func (s *State) clip(owner uint32, size uint64) {
 		return
 	}
 	t := s.chunkTree(s.inodes.at(owner))
-	if slot := s.treeGet(&t, size/chunk.Size); slot != 0 && s.chunks.at(slot).valid > tail {
-		s.chunks.mut(slot).valid = tail
+	if slot := s.treeGet(&t, size/chunk.Size); slot != 0 && s.detailOf(slot).valid > tail {
+		s.setValid(slot, tail)
 	}
 }
 
@@ -134,7 +174,7 @@ func (s *State) clip(owner uint32, size uint64) {
 func (s *State) leasedAt(owner uint32, off uint64) bool {
 	t := s.chunkTree(s.inodes.at(owner))
 	slot := s.treeGet(&t, off/chunk.Size)
-	return slot != 0 && s.chunks.at(slot).lease != 0
+	return slot != 0 && s.leaseOf(slot) != 0
 }
 
 // setSize writes a file's size; chunks and tallies are the caller's.

@@ -13,12 +13,14 @@
 //
 // # How it is stored
 //
-// Everything that grows with the number of files lives in slabs (slab.go):
+// Everything that grows with the number of files lives in slabs (pages.go):
 // arrays in pages without pointers, indexed by 32-bit slots, so that the garbage
 // collector has nothing to follow and a snapshot can share pages with the living
-// state. The records are in records.go. An inode number and a chunk number hold
-// the slot in their low 32 bits and count the uses of that slot in the high 32
-// bits: no index is needed to find them and no number is ever used twice.
+// state. The pages of large tables lie outside the Go heap (package offheap). What
+// most inodes and chunks have alike is kept once (traits.go) or not at all. The
+// records are in records.go. An inode number and a chunk number hold the slot in
+// their low 32 bits and count the uses of that slot in the high 32 bits: no index
+// is needed to find them and no number is ever used twice.
 //
 // A name is an edge from a directory to an inode, found through a hash index
 // that grows one bucket at a time (index.go). A directory also numbers its edges

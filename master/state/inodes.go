@@ -64,6 +64,7 @@ func (s *State) freeInode(slot uint32, r *Result) {
 		s.head.others--
 	}
 	s.freeXattrs(slot)
+	s.dropTraits(slot)
 	if n.uses == maxUses {
 		*s.inodes.mut(slot) = inodeRec{uses: n.uses}
 		return
@@ -75,7 +76,7 @@ func (s *State) freeInode(slot uint32, r *Result) {
 func (s *State) changed(slot uint32, now int64) *inodeRec {
 	n := s.inodes.mut(slot)
 	n.ctime = now
-	n.touch()
+	s.touch(slot)
 	return n
 }
 
@@ -89,11 +90,12 @@ func (s *State) modified(slot uint32, now int64) *inodeRec {
 // attr gives the attributes of an inode that exists.
 func (s *State) attr(slot uint32) inode.Attr {
 	n := s.inodes.at(slot)
+	t := s.traitsOf(n)
 	a := inode.Attr{
 		Ino: n.number(slot), Kind: n.kind(), Flags: n.flags & attrFlags, Mode: n.perm(),
-		Nlink: n.nlink, Uid: n.uid, Gid: n.gid, Goal: n.goal, Size: n.size,
-		Atime: n.atime, Mtime: n.mtime, Ctime: n.ctime, Btime: n.btime, Trash: n.trash,
-		Gen: uint64(n.high)<<32 | uint64(n.change),
+		Nlink: t.nlink, Uid: t.uid, Gid: t.gid, Goal: n.goal, Size: n.size,
+		Atime: n.atime, Mtime: n.mtime, Ctime: n.ctime, Btime: n.btime, Trash: t.trash,
+		Gen: uint64(t.high)<<32 | uint64(n.change),
 	}
 	switch a.Kind {
 	case inode.File:

@@ -20,7 +20,7 @@ type Loader struct {
 // NewLoader makes an empty Loader.
 func NewLoader() *Loader {
 	s := &State{orphans: map[uint32][]uint64{}}
-	s.setClock(&clock{})
+	s.setClock(newClock())
 	l := &Loader{
 		s: s, tables: map[string]table{}, widths: map[string]int{},
 		want: map[string]uint32{}, have: map[string]uint32{},
@@ -81,7 +81,7 @@ func (l *Loader) outline(block []byte) error {
 		l.want[t.name] = t.n
 	}
 	l.s.head = out.head
-	l.s.names.count, l.s.owners.count = out.names, out.owners
+	l.s.names.count, l.s.owners.count, l.s.kinds.count = out.names, out.owners, out.kinds
 	l.out = out
 	return nil
 }
@@ -95,7 +95,10 @@ func (l *Loader) records(section string, block []byte) error {
 	if uint64(first)+uint64(n) > uint64(l.want[section]) {
 		return fmt.Errorf("there are more than the announced %d records", l.want[section])
 	}
-	if err := codec.Decode(block, &run{t, first, uint32(n)}); err != nil {
+	if n*l.widths[section] != len(block) {
+		return fmt.Errorf("%d bytes are no whole number of records of %d", len(block), l.widths[section])
+	}
+	if err := t.load(block, first, uint32(n)); err != nil {
 		return err
 	}
 	l.have[section] = first + uint32(n)

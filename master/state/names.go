@@ -78,7 +78,7 @@ func (s *State) newNameIn(parent inode.Ino, name string) (edge, dir uint32, code
 		return 0, dir, code
 	}
 	n := s.inodes.at(dir)
-	if n.nlink == 0 {
+	if s.traitsOf(n).nlink == 0 {
 		return 0, dir, status.NotFound // removed, but open somewhere
 	}
 	if s.dirs.at(n.ext).next > maxPlace {

@@ -3,28 +3,40 @@ package state
 import (
 	"slices"
 	"sync/atomic"
+
+	"github.com/varvefs/varve/master/offheap"
 )
 
 // pageLen is the number of records in a page. It is small because a page is
 // copied as a whole when it is first changed under a View.
 const (
-	pageShift = 7
+	pageShift = 6
 	pageLen   = 1 << pageShift
 	pageMask  = pageLen - 1
 )
 
+// heapPages is how many pages a table has in the Go heap before it takes memory
+// outside: small trees, of which tests make many, need none of that.
+const heapPages = 64
+
 // clock tells which pages a View may still be reading. All tables of a State
-// share one.
+// share one, and the memory that their pages are in.
 type clock struct {
 	now   uint32       // raised by Freeze; owned by the loop
 	views atomic.Int32 // not yet released
+	mem   *offheap.Memory
 }
+
+func newClock() *clock { return &clock{mem: &offheap.Memory{}} }
 
 // pages is a growing array of pages of type P, an array without pointers.
 type pages[P any] struct {
 	list []*P
 	born []uint32 // clock.now when the page was made or copied: if older, a View may have it
 	clk  *clock
+	rest []P  // of the block that new pages are cut from
+	past []*P // pages that copies have replaced, while a View may be reading them
+	idle []*P // such pages that nobody reads any more
 }
 
 // read gives a page to look at. The pointer is good until the next write.
@@ -40,22 +52,50 @@ func (p *pages[P]) write(i uint32) *P {
 
 func (p *pages[P]) own(i uint32) {
 	if p.clk.views.Load() > 0 {
-		c := new(P)
+		c := p.take()
 		*c = *p.list[i]
+		p.past = append(p.past, p.list[i])
 		p.list[i] = c
 	}
 	p.born[i] = p.clk.now
 }
 
+// take gives a page with anything in it.
+func (p *pages[P]) take() *P {
+	if n := len(p.idle); n > 0 {
+		c := p.idle[n-1]
+		p.idle = p.idle[:n-1]
+		return c
+	}
+	if len(p.list) < heapPages {
+		return new(P)
+	}
+	if len(p.rest) == 0 {
+		p.rest = offheap.Cut[P](p.clk.mem.Get())
+	}
+	c := &p.rest[0]
+	p.rest = p.rest[1:]
+	return c
+}
+
 func (p *pages[P]) grow() {
-	p.list = append(p.list, new(P))
+	var zero P
+	c := p.take()
+	*c = zero
+	p.list = append(p.list, c)
 	p.born = append(p.born, p.clk.now)
+}
+
+// unread tells that no View is left: what copies have replaced can be used again.
+func (p *pages[P]) unread() {
+	p.idle = append(p.idle, p.past...)
+	p.past = nil
 }
 
 // freeze makes p, which is a copy of the living one, independent of it.
 func (p *pages[P]) freeze() {
 	p.list = slices.Clone(p.list)
-	p.born = nil
+	p.born, p.rest, p.past, p.idle = nil, nil, nil, nil
 }
 
 // stack is a list of numbers, last in first out.

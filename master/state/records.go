@@ -6,7 +6,7 @@ import (
 	"github.com/varvefs/varve/inode"
 )
 
-// inodeRec is one inode: 80 bytes.
+// inodeRec is one inode: 64 bytes.
 type inodeRec struct {
 	size   uint64 // bytes; of a symlink: of its target
 	atime  int64
@@ -14,14 +14,10 @@ type inodeRec struct {
 	ctime  int64
 	btime  int64
 	uses   uint32 // how often the slot was used before: the high half of the inode number
-	uid    uint32
-	gid    uint32
-	nlink  uint32
 	name   uint32 // the edge that names it; with manyNames a linkRec; 0: root or orphan
 	ext    uint32 // dir: dirRec; symlink: target; device: number; file: chunk 0 or, with manyChunks, a tree
-	trash  uint32 // seconds
+	traits uint32 // traitsRec
 	change uint32 // low bits of Attr.Gen
-	high   uint16 // high bits of Attr.Gen
 	mode   uint16 // 07777 and the kind in the high 4 bits; 0: free
 	goal   uint8
 	flags  uint8
@@ -47,13 +43,6 @@ func (n *inodeRec) setPerm(perm uint32) {
 	n.mode = n.mode&^0o7777 | uint16(perm&0o7777)
 }
 
-func (n *inodeRec) touch() {
-	n.change++
-	if n.change == 0 {
-		n.high++
-	}
-}
-
 func (n *inodeRec) number(slot uint32) inode.Ino {
 	return inode.Ino(uint64(n.uses)<<32 | uint64(slot))
 }
@@ -65,14 +54,10 @@ func (n *inodeRec) fields(c *codec.Codec) {
 	c.I64(&n.ctime)
 	c.I64(&n.btime)
 	c.U32(&n.uses)
-	c.U32(&n.uid)
-	c.U32(&n.gid)
-	c.U32(&n.nlink)
 	c.U32(&n.name)
 	c.U32(&n.ext)
-	c.U32(&n.trash)
+	c.U32(&n.traits)
 	c.U32(&n.change)
-	c.U16(&n.high)
 	c.U16(&n.mode)
 	c.U8(&n.goal)
 	c.U8(&n.flags)
@@ -109,6 +94,16 @@ func (e *edgeRec) fields(c *codec.Codec) {
 	c.U16(&e.high)
 	c.U8(&e.length)
 	c.U8(&e.tag)
+}
+
+func (t *traitsRec) fields(c *codec.Codec) {
+	c.U32(&t.uid)
+	c.U32(&t.gid)
+	c.U32(&t.nlink)
+	c.U32(&t.trash)
+	c.U32(&t.high)
+	c.U32(&t.refs)
+	c.U32(&t.next)
 }
 
 // linkRec is one of several names of an inode. The first of the list is the one
@@ -178,14 +173,12 @@ func (t *tallyRec) fields(c *codec.Codec) {
 	c.U8(&t.goal)
 }
 
-// chunkRec is one chunk: 24 bytes.
+// chunkRec is one chunk: 16 bytes.
 type chunkRec struct {
 	uses    uint32 // how often the slot was used before: the high half of the chunk number
 	owner   uint32 // inode
-	index   uint32 // in the file
 	version uint32 // 0: free
-	valid   uint32
-	lease   uint32 // leaseRec, 0: none
+	detail  uint32 // detailRec; 0: the first chunk of its file, all of it counts, no lease
 }
 
 func (k *chunkRec) number(slot uint32) chunk.ID {
@@ -195,10 +188,24 @@ func (k *chunkRec) number(slot uint32) chunk.ID {
 func (k *chunkRec) fields(c *codec.Codec) {
 	c.U32(&k.uses)
 	c.U32(&k.owner)
-	c.U32(&k.index)
 	c.U32(&k.version)
-	c.U32(&k.valid)
-	c.U32(&k.lease)
+	c.U32(&k.detail)
+}
+
+// detailRec is what a chunk has that most do not, those of small files at rest.
+type detailRec struct {
+	index uint32 // in the file
+	valid uint32
+	lease uint32 // leaseRec, 0: none
+}
+
+// simple is a chunk that needs no detailRec.
+var simple = detailRec{valid: chunk.Size}
+
+func (d *detailRec) fields(c *codec.Codec) {
+	c.U32(&d.index)
+	c.U32(&d.valid)
+	c.U32(&d.lease)
 }
 
 // leaseRec is an open write lease.

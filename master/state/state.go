@@ -20,11 +20,14 @@ type State struct {
 	trees   slab[tree] // of files with more than their first chunk
 	nodes   slab[node] // of all trees
 	chunks  slab[chunkRec]
+	details slab[detailRec]
+	traits  slab[traitsRec]
 	leases  slab[leaseRec]
 	xattrs  slab[xattrRec]
 	blobs   blobs
 	names   index // (directory, name) -> edge
 	owners  index // inode -> its extended attributes
+	kinds   index // traits -> their record
 
 	// What does not grow with the number of files.
 	head     header
@@ -77,10 +80,10 @@ func New(time int64) *State {
 	s := &State{orphans: map[uint32][]uint64{}}
 	s.head.time = time
 	s.head.seed = mix(uint64(time))
-	s.setClock(&clock{})
+	s.setClock(newClock())
 	slot := s.newInode(s.inodes.alloc(), inode.Dir, 0o755, time)
+	s.setTraits(slot, traits{nlink: 2})
 	n := s.inodes.mut(slot)
-	n.nlink = 2
 	n.goal = 2
 	if n.number(slot) != inode.Root {
 		panic("BUG: the first inode is not the root")

@@ -17,6 +17,11 @@ type View struct{ s *State }
 // and the sessions; the pages are shared until they are changed.
 func (s *State) Freeze() *View {
 	s.clk.now++
+	if s.clk.views.Load() == 0 {
+		for _, t := range s.tables() {
+			t.unread()
+		}
+	}
 	s.clk.views.Add(1)
 	v := *s
 	v.scratch = Result{}
@@ -52,7 +57,7 @@ const (
 	sectionServers  = "servers"
 	sectionOrphans  = "orphans"
 
-	layout     = 1
+	layout     = 2
 	maxTables  = 256
 	blockBytes = 64 << 10 // about what Save puts into one block
 	blockHolds = 1024     // orphans in one block
@@ -65,6 +70,7 @@ type outline struct {
 	head     header
 	names    uint32 // records in the index
 	owners   uint32
+	kinds    uint32
 	tables   []tableLen
 	sessions uint32
 	servers  uint32
@@ -85,6 +91,7 @@ func (o *outline) Fields(c *codec.Codec) {
 	o.head.fields(c)
 	c.U32(&o.names)
 	c.U32(&o.owners)
+	c.U32(&o.kinds)
 	codec.List(c, &o.tables, maxTables, 8, func(c *codec.Codec, t *tableLen) {
 		c.Str(&t.name, maxName)
 		c.U32(&t.n)
@@ -164,26 +171,13 @@ func (o *orphanList) Fields(c *codec.Codec) {
 	}
 }
 
-// run is a stretch of records of a table.
-type run struct {
-	t     table
-	first uint32
-	n     uint32
-}
-
-func (r *run) Fields(c *codec.Codec) {
-	for i := range r.n {
-		r.t.item(c, r.first+i)
-	}
-}
-
 // Save gives all of the view to emit in blocks, each with the name of its
 // section. The bytes are good until emit returns.
 func (v *View) Save(emit func(section string, block []byte) error) error {
 	s := v.s
 	tables := s.tables()
 	o := &outline{
-		layout: layout, head: s.head, names: s.names.count, owners: s.owners.count,
+		layout: layout, head: s.head, names: s.names.count, owners: s.owners.count, kinds: s.kinds.count,
 		sessions: uint32(len(s.sessions)), servers: uint32(len(s.servers)), orphans: uint32(len(s.orphans)),
 	}
 	for _, t := range tables {
@@ -200,7 +194,7 @@ func (v *View) Save(emit func(section string, block []byte) error) error {
 		}
 		step := uint32(blockBytes / t.width())
 		for first := uint32(0); first < n; first += min(step, n-first) {
-			buf = codec.Append(buf[:0], &run{t.table, first, min(step, n-first)})
+			buf = t.save(buf[:0], first, min(step, n-first))
 			if err := emit(t.name, buf); err != nil {
 				return err
 			}
