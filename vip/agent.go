@@ -50,14 +50,10 @@ type Agent struct {
 	background sync.WaitGroup // the readers of the network
 	once       sync.Once
 
-	taken, dropped, expired, foreign, announced *metrics.Counter
+	foreign *metrics.Counter
 
 	// Owned by run.
-	held    bool
-	until   time.Duration // the addresses are dropped then
-	renewAt time.Duration // the kernel's lifetime is renewed then
-	probeAt time.Duration
-	say     schedule
+	own     *Owner
 	alarmed map[claim2]time.Duration // when a foreign claim was last reported
 }
 
@@ -113,12 +109,9 @@ func Open(cfg Config) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, dev: dev, cmds: make(chan command), claims: make(chan claim, 16), linkUp: make(chan struct{}, 1),
 		events: make(chan Event, 16), stop: make(chan struct{}), done: make(chan struct{}), endLink: make(chan struct{}),
-		alarmed:   map[claim2]time.Duration{},
-		taken:     cfg.Metrics.GetOrCreateCounter("varve_vip_taken_total"),
-		dropped:   cfg.Metrics.GetOrCreateCounter("varve_vip_dropped_total"),
-		expired:   cfg.Metrics.GetOrCreateCounter("varve_vip_expired_total"),
-		foreign:   cfg.Metrics.GetOrCreateCounter("varve_vip_foreign_claims_total"),
-		announced: cfg.Metrics.GetOrCreateCounter("varve_vip_announcements_total"),
+		alarmed: map[claim2]time.Duration{},
+		foreign: cfg.Metrics.GetOrCreateCounter("varve_vip_foreign_claims_total"),
+		own:     NewOwner(cfg.Addresses, cfg.Lifetime, dev, cfg.Log.With("interface", dev.link.Attrs().Name), cfg.Metrics),
 	}
 	if err := a.watch(); err != nil {
 		dev.close()
@@ -203,17 +196,16 @@ func (a *Agent) run() {
 			return
 		case c := <-a.cmds:
 			if c.until == 0 {
-				c.done <- a.drop()
+				c.done <- a.own.Drop()
 			} else {
 				c.done <- a.hold(BootTime(), c.until)
 			}
 		case c := <-a.claims:
 			a.claimed(BootTime(), c)
 		case <-a.linkUp:
-			if a.held {
+			if a.own.Held() {
 				a.cfg.Log.Info("the network interface came up, announcing the virtual addresses again", "interface", a.Interface())
-				a.renewAt = 0
-				a.say.restart(BootTime())
+				a.own.Shout(BootTime())
 			}
 		case <-nap.C:
 		}
@@ -223,98 +215,26 @@ func (a *Agent) run() {
 
 // work does what is due and says how long to sleep.
 func (a *Agent) work(now time.Duration) time.Duration {
-	if !a.held {
-		return longestNap
-	}
-	if now >= a.until {
-		a.expired.Inc()
-		a.cfg.Log.Warn("the right to the virtual addresses ran out", "late", now-a.until)
-		if err := a.drop(); err != nil {
-			a.cfg.Log.Error("cannot drop the virtual addresses, the kernel will within "+a.cfg.Lifetime.String(), "err", err)
-			a.held = false // never renew
-		}
+	next, over := a.own.Work(now)
+	if over {
 		a.tell(Event{Expired: true})
-		return longestNap
 	}
-	if now >= a.renewAt {
-		if err := a.add(now); err != nil {
-			a.cfg.Log.Error("cannot renew the virtual addresses", "err", err)
-		}
-	}
-	if now >= a.probeAt {
-		a.probeAt = now + probeEvery
-		a.each("ask about", a.dev.probe)
-	}
-	if now >= a.say.at() {
-		a.say.done(now)
-		a.announced.Inc()
-		a.each("announce", a.dev.announce)
-	}
-	next := min(a.until, a.renewAt, a.probeAt, a.say.at())
-	return max(min(next-BootTime(), longestNap), time.Microsecond)
-}
-
-// each does something with all addresses and logs what fails.
-func (a *Agent) each(what string, do func(netip.Addr) error) {
-	for _, p := range a.cfg.Addresses {
-		if err := do(p.Addr()); err != nil {
-			a.cfg.Log.Warn("cannot "+what+" a virtual address", "addr", p.Addr(), "err", err)
-		}
-	}
+	return max(next-BootTime(), time.Microsecond)
 }
 
 func (a *Agent) hold(now, until time.Duration) error {
-	if until <= now {
-		return fmt.Errorf("the right to the virtual addresses ended %v ago", now-until)
+	had := a.own.Held()
+	if err := a.own.Hold(now, until); err != nil || had {
+		return err
 	}
-	a.until = until
-	if a.held {
-		return nil
-	}
-	if err := a.add(now); err != nil {
-		return errors.Join(err, a.drop()) // of several addresses all or none
-	}
-	a.held = true
-	a.taken.Inc()
-	a.probeAt = now
-	a.say.restart(now)
 	clear(a.alarmed)
 	a.cfg.Log.Info("took the virtual addresses", "addresses", a.cfg.Addresses, "interface", a.Interface())
 	return nil
 }
 
-// add puts all addresses on the interface with a fresh lifetime.
-func (a *Agent) add(now time.Duration) error {
-	a.renewAt = now + a.cfg.Lifetime/renewFactor
-	for _, p := range a.cfg.Addresses {
-		if err := a.dev.add(p, a.cfg.Lifetime); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (a *Agent) drop() error {
-	var errs error
-	had := false
-	for _, p := range a.cfg.Addresses {
-		was, err := a.dev.remove(p)
-		had = had || was
-		errs = errors.Join(errs, err)
-	}
-	if errs == nil {
-		a.held = false
-	}
-	if had {
-		a.dropped.Inc()
-		a.cfg.Log.Info("dropped the virtual addresses", "addresses", a.cfg.Addresses, "interface", a.Interface())
-	}
-	return errs
-}
-
 // claimed handles what a neighbour said about one of our addresses.
 func (a *Agent) claimed(now time.Duration, c claim) {
-	if !a.held {
+	if !a.own.Held() {
 		return // then somebody else should have it
 	}
 	key := claim2{c.addr.String(), c.mac.String()}
@@ -328,7 +248,7 @@ func (a *Agent) claimed(now time.Duration, c claim) {
 	a.foreign.Inc()
 	a.cfg.Log.Error("another host answers for the virtual address; take it away there, or mounts may reach the wrong host",
 		"addr", c.addr, "its hardware address", c.mac.String())
-	a.say.restart(now)
+	a.own.say.restart(now)
 	a.tell(Event{Foreign: true, Addr: c.addr, MAC: c.mac})
 }
 

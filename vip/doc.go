@@ -20,5 +20,5 @@
 // One goroutine owns all state; Hold and Drop are answered by it. Another one
 // for each family reads what the neighbours say and ends with its socket.
 // Frames are in arp.go and ndp.go, the kernel's part in kernel.go, when to
-// speak in schedule.go.
+// speak in schedule.go; Owner decides, without a clock of its own.
 package vip

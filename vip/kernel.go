@@ -130,16 +130,16 @@ func kernelAddr(p netip.Prefix, lifetime time.Duration) *netlink.Addr {
 	return a
 }
 
-// add takes an address, or renews its lifetime.
-func (d *device) add(p netip.Prefix, lifetime time.Duration) error {
+// Add takes an address, or renews its lifetime.
+func (d *device) Add(p netip.Prefix, lifetime time.Duration) error {
 	if err := d.route.AddrReplace(d.link, kernelAddr(p, lifetime)); err != nil {
 		return fmt.Errorf("add %s to %s (it needs CAP_NET_ADMIN): %w", p, d.link.Attrs().Name, err)
 	}
 	return nil
 }
 
-// remove drops an address; that it is not there is no error.
-func (d *device) remove(p netip.Prefix) (had bool, err error) {
+// Remove drops an address; that it is not there is no error.
+func (d *device) Remove(p netip.Prefix) (had bool, err error) {
 	err = d.route.AddrDel(d.link, kernelAddr(p, 0))
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return false, nil
@@ -185,8 +185,8 @@ func contains(addrs []netip.Prefix, a netip.Addr) bool {
 	return false
 }
 
-// announce tells the neighbours that addr is here.
-func (d *device) announce(addr netip.Addr) error {
+// Announce tells the neighbours that addr is here.
+func (d *device) Announce(addr netip.Addr) error {
 	if addr.Is6() && d.ndp != nil {
 		_, err := d.ndp.WriteTo(claimNDP(d.mac, addr), &packet.Addr{HardwareAddr: allNodesMAC})
 		return err
@@ -202,8 +202,8 @@ func (d *device) announce(addr netip.Addr) error {
 	return errs
 }
 
-// probe asks whether somebody else has addr; watch sees the answer.
-func (d *device) probe(addr netip.Addr) error {
+// Probe asks whether somebody else has addr; watch sees the answer.
+func (d *device) Probe(addr netip.Addr) error {
 	if addr.Is6() && d.ndp != nil {
 		b, to := probeNDP(addr)
 		_, err := d.ndp.WriteTo(b, &packet.Addr{HardwareAddr: to})
