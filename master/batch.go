@@ -23,7 +23,7 @@ type batch struct {
 	entries []state.Entry
 	changes []*change // in the order of entries
 	data    []byte
-	gen     uint64 // of the loop, when it was begun
+	life    uint64 // of the helm, when it was begun
 }
 
 // append puts a change's operation into the batch that is being built.
@@ -33,7 +33,7 @@ func (l *loop) append(c *change, op state.Op) {
 		e.Session, e.Seq, e.Done = c.s.id, c.once.Seq, c.once.Done
 	}
 	if l.batch == nil {
-		l.batch = &batch{gen: l.gen}
+		l.batch = &batch{life: l.helm.Life()}
 	}
 	b := l.batch
 	b.entries = append(b.entries, e)
@@ -93,7 +93,7 @@ func (l *loop) committed(list []journal.Committed) {
 	for i := range list {
 		c := &list[i]
 		b, own := c.Tag.(*batch)
-		own = own && b.gen == l.gen // else this master was deposed after it proposed b
+		own = own && b.life == l.helm.Life() // else this master was deposed after it proposed b
 		if own {
 			l.inFlight--
 		}
@@ -120,7 +120,7 @@ func (l *loop) committed(list []journal.Committed) {
 		l.index, l.term = c.Index, c.Term
 		l.images.bytes += uint64(len(c.Data))
 		if c.Data == nil {
-			l.caughtUp = c.Term
+			l.helm.CaughtUp(c.Term)
 			l.lead()
 		}
 	}
@@ -146,7 +146,7 @@ func (l *loop) applyOther(c *journal.Committed) error {
 	}
 	for i := range entries {
 		res := l.st.Apply(&entries[i])
-		if l.ready {
+		if l.helm.Ready() {
 			l.effects(&res.Effects)
 		}
 	}

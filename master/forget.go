@@ -19,7 +19,7 @@ func (l *loop) askForget(q *request, text []byte) {
 		l.refuse(q, err)
 		return
 	}
-	if !l.ready {
+	if !l.helm.Ready() {
 		l.refuse(q, notLeading)
 		return
 	}

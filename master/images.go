@@ -57,7 +57,7 @@ func (l *loop) imageTick() {
 	}
 	// A leader leaves it to a standby, which has nobody waiting, unless none does it.
 	patience := 1
-	if l.leading && l.net != nil {
+	if l.helm.Leading() && l.net != nil {
 		patience = 2
 	}
 	if entries >= uint64(patience)*l.cfg.ImageEntries || l.now.Sub(l.images.at) >= time.Duration(patience)*l.cfg.ImageEvery ||

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/master/helm"
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/locks"
 	"github.com/varvefs/varve/master/state"
@@ -42,23 +43,19 @@ type loop struct {
 	err     error         // why, if not at Close's wish; read after stopped
 
 	// The changelog.
-	leading  bool
+	helm     *helm.Helm
 	epoch    uint64 // term that this master leads
-	caughtUp uint64 // term whose first entry is applied, and so all of former leaders
-	ready    bool   // leads, and has caught up
 	early    []func()
-	gen      uint64 // grows when everything volatile is dropped
 	batch    *batch
 	inFlight int
 	lastTime int64
 	index    uint64 // of the last entry applied
 	term     uint64
 
-	// The lease, and who asks for the leader (reads.go, standby.go).
-	withheld []func()
-	asking   []*whoAsks
-	hangUp   func() // closes all connections of mounts, tools and chunkservers
-	self     atomic.Pointer[wire.VoterBeat]
+	// Who asks for the leader (standby.go).
+	asking []*whoAsks
+	hangUp func() // closes all connections of mounts, tools and chunkservers
+	self   atomic.Pointer[wire.VoterBeat]
 
 	elections atomic.Pointer[Elections] // nil: nobody
 
@@ -162,7 +159,7 @@ func (l *loop) finish() {
 	if l.batch != nil && l.inFlight < maxInFlight {
 		l.propose()
 	}
-	if l.letGo() {
+	if l.helm.LetGo() {
 		l.sendRecalls()
 	}
 }
@@ -172,7 +169,7 @@ func (l *loop) finish() {
 func (l *loop) tick() {
 	deaf := l.now.Sub(l.ticked) > 5*tickTime
 	l.ticked = l.now
-	if l.ready {
+	if l.helm.Ready() {
 		if !deaf {
 			l.checkSessions()
 		}
@@ -188,21 +185,18 @@ func (l *loop) tick() {
 
 // leadership notes who leads.
 func (l *loop) leadership(change journal.Leadership) {
-	if change.Leader {
-		l.leading, l.epoch = true, change.Term
-		l.lead()
-		return
-	}
-	if l.leading {
+	if l.helm.Leadership(change) {
 		l.depose()
 	}
+	l.epoch = l.helm.Epoch()
+	l.lead()
 }
 
 // lead begins to serve when this master leads and has applied all entries of
 // former leaders. The changelog says which mounts and chunkservers there are;
 // what they hold they will say themselves.
 func (l *loop) lead() {
-	if !l.leading || l.ready || l.caughtUp != l.epoch {
+	if !l.helm.MayServe() {
 		return
 	}
 	l.met.takeovers.Inc()
@@ -234,7 +228,7 @@ func (l *loop) lead() {
 }
 
 func (l *loop) becomeReady() {
-	l.ready = true
+	l.helm.Serve()
 	l.isReady.Store(true)
 	for _, f := range l.early {
 		l.later(f)
@@ -247,11 +241,9 @@ func (l *loop) becomeReady() {
 // depose stops serving: another master leads. Everything volatile is dropped.
 func (l *loop) depose() {
 	l.slog.Warn("this master leads no longer", "epoch", l.epoch)
-	l.leading, l.ready = false, false
 	l.isReady.Store(false)
 	l.hangUp()
-	l.batch, l.inFlight, l.withheld, l.early = nil, 0, nil, nil
-	l.gen++
+	l.batch, l.inFlight, l.early = nil, 0, nil
 	l.clear()
 	l.describeSelf()
 }
@@ -274,8 +266,8 @@ func (l *loop) clear() {
 
 // enter is where a request of a mount or tool comes in.
 func (l *loop) enter(q *request, m wire.Message) {
-	if !l.ready {
-		if !l.leading {
+	if !l.helm.Ready() {
+		if !l.helm.Leading() {
 			l.standby(q, m)
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/varvefs/varve/master/helm"
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/voters"
@@ -52,7 +53,7 @@ func (m *Master) join(meta image.Meta) (err error) {
 		}
 		return err
 	}
-	l.log = m.log
+	l.log, l.helm = m.log, helm.New(m.log.Leased)
 	m.opened.Store(m.log)
 	if m.net != nil {
 		m.net.Attach(m.log)

@@ -161,7 +161,7 @@ const maxAsking = 10_000
 // who answers wire.Who: at once when this master leads and serves, else when it
 // does or when the time is over.
 func (l *loop) who(q *request, m *wire.Who) {
-	if l.ready || m.WaitMillis == 0 || len(l.asking) >= maxAsking {
+	if l.helm.Ready() || m.WaitMillis == 0 || len(l.asking) >= maxAsking {
 		l.reply(q, l.whoReply())
 		return
 	}
@@ -170,7 +170,7 @@ func (l *loop) who(q *request, m *wire.Who) {
 }
 
 func (l *loop) whoReply() *wire.WhoReply {
-	return &wire.WhoReply{Leads: l.ready, Epoch: l.epoch, Masters: l.masters()}
+	return &wire.WhoReply{Leads: l.helm.Ready(), Epoch: l.epoch, Masters: l.masters()}
 }
 
 // tellWho answers all who wait to hear who leads: this master does.

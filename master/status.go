@@ -23,7 +23,7 @@ func (l *loop) status() *wire.Status {
 	}
 	t := l.st.Totals()
 	s.Inodes = wire.InodeStatus{Total: t.Inodes, Files: t.Files, Dirs: t.Dirs, Orphans: t.Orphans, Bytes: t.Length}
-	if !l.ready {
+	if !l.helm.Ready() {
 		s.Problems = append(s.Problems, "This master does not lead.")
 		return s
 	}
@@ -45,7 +45,7 @@ func (l *loop) masterStatus() wire.MasterStatus {
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
-	if l.ready {
+	if l.helm.Ready() {
 		m.Role = "leader"
 	}
 	return m
@@ -260,7 +260,7 @@ func (l *loop) measure() {
 		sessions: float64(len(l.sessions)), rights: float64(l.rights.count), locks: float64(held), lockWaiters: float64(waiting),
 		index: float64(l.index), imageIndex: float64(l.images.last.Index), graceWaiting: float64(len(l.graceQueue)),
 	}
-	if l.ready {
+	if l.helm.Ready() {
 		p := l.chunks.plan.Stats()
 		f.under, f.missing, f.over = float64(p.UnderGoal), float64(p.Missing), float64(p.OverGoal)
 		for _, c := range l.chunks.servers {

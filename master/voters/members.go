@@ -1,7 +1,7 @@
 package voters
 
 import (
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/varvefs/varve/master/journal"
@@ -41,13 +41,9 @@ func (n *Net) self() wire.VoterBeat {
 // leader believes it to have.
 func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
 	s := log.Status()
-	if s.Leader == n.cfg.ID && b.Amnesia {
-		for _, p := range s.Peers {
-			if p.ID == b.ID && p.Match > b.Last {
-				n.cfg.Log.Warn("voters: a voter has lost entries in a power cut; leading in a new term", "voter", b.ID, "had", p.Match, "has", b.Last)
-				log.Resign()
-			}
-		}
+	if had, lost := HasLost(&s, b); lost {
+		n.cfg.Log.Warn("voters: a voter has lost entries in a power cut; leading in a new term", "voter", b.ID, "had", had, "has", b.Last)
+		log.Resign()
 	}
 	if !s.Amnesia {
 		return
@@ -55,38 +51,26 @@ func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
 	if b.Leader == b.ID {
 		log.Recall(b.ID, b.Term, b.Commit)
 	}
+	if NobodyKnows(n.cfg.ID, log.Members(), n.heard(), time.Now()) {
+		n.forgot.Store(true)
+		log.AllForgot()
+	}
+}
+
+// heard is what the others last said.
+func (n *Net) heard() map[uint64]Beat {
 	n.mu.Lock()
-	beats := make(map[uint64]Beat, len(n.beats))
-	for id, k := range n.beats {
-		beats[id] = k
-	}
-	n.mu.Unlock()
-	m := log.Members()
-	for _, k := range m.List {
-		if other, heard := beats[k.ID]; k.ID != n.cfg.ID && !k.Learner && (!heard || !other.Amnesia || time.Since(other.At) > 3*beatEvery) {
-			return
-		}
-	}
-	n.forgot.Store(true)
-	log.AllForgot()
+	defer n.mu.Unlock()
+	return maps.Clone(n.beats)
 }
 
 // admits tells whether messages of the voter that beats are raft's business.
 func (n *Net) admits(log *journal.Log, b *wire.VoterBeat) bool {
-	mine := log.Members()
-	if len(mine.List) == 0 || b.Founder == 0 {
-		return false
-	}
-	if k, ok := mine.Find(b.ID); ok {
-		if k.Founder == 0 || k.Founder == b.Founder {
-			return true
-		}
+	v := Judge(n.cfg.ID, log.Self(), log.Members(), b)
+	if v == Lost {
 		n.once(b.ID, "voters: a voter has lost its log; remove it with 'varve master remove' and add it under another number", "voter", b.ID, "name", b.Name, "addr", b.Raft)
-		return false
 	}
-	// A newer membership, which this voter has not been told yet, may have it.
-	theirs, err := journal.DecodeMembers(b.Members)
-	return err == nil && theirs.Index > mine.Index && theirs.Has(n.cfg.ID, log.Self()) && theirs.Has(b.ID, b.Founder)
+	return v == Member
 }
 
 // once logs what is wrong with a voter, until something else is.
@@ -109,47 +93,16 @@ func (n *Net) found() {
 	if m := log.Members(); len(m.List) > 0 {
 		return
 	}
-	founders := journal.Members{List: []journal.Member{{ID: n.cfg.ID, Addr: n.cfg.Own, Founder: log.Self()}}}
-	complete := true
-	n.mu.Lock()
-	beats := make(map[uint64]Beat, len(n.beats))
-	for id, b := range n.beats {
-		beats[id] = b
+	own := journal.Member{ID: n.cfg.ID, Addr: n.cfg.Own, Founder: log.Self()}
+	members, ok, excluded := Founding(own, n.cfg.Peers, n.heard())
+	for _, id := range excluded {
+		n.once(id, "voters: the others have a cluster already, in which this empty directory has no part; add it with 'varve master add'",
+			"voter", n.cfg.ID, "their voter", id)
 	}
-	n.mu.Unlock()
-	for id, addr := range n.cfg.Peers {
-		if id == n.cfg.ID {
-			continue
-		}
-		b, heard := beats[id]
-		theirs, err := journal.DecodeMembers(b.Members)
-		switch {
-		case !heard || b.Founder == 0 || err != nil:
-			complete = false
-		case theirs.Has(n.cfg.ID, log.Self()) && named(theirs, n.cfg.ID):
-			log.Found(theirs)
-			n.Tell()
-			return
-		case len(theirs.List) > 0:
-			complete = false
-			n.once(id, "voters: the others have a cluster already, in which this empty directory has no part; add it with 'varve master add'",
-				"voter", n.cfg.ID, "their voter", id, "their members", len(theirs.List))
-		default:
-			founders.List = append(founders.List, journal.Member{ID: id, Addr: addr, Founder: b.Founder})
-		}
-	}
-	if complete {
-		slices.SortFunc(founders.List, func(a, b journal.Member) int { return int(a.ID) - int(b.ID) })
-		log.Found(founders)
+	if ok {
+		log.Found(members)
 		n.Tell()
 	}
-}
-
-// named tells whether a membership knows the log of voter id: the word of one
-// that does not would make any empty directory the voter.
-func named(m journal.Members, id uint64) bool {
-	k, _ := m.Find(id)
-	return k.Founder != 0
 }
 
 // Follow connects to the members, at the addresses that the membership names

@@ -1,0 +1,106 @@
+package voters
+
+import (
+	"slices"
+	"time"
+
+	"github.com/varvefs/varve/master/journal"
+	"github.com/varvefs/varve/wire"
+)
+
+// The rules about who is a voter, without connections and without a clock. A
+// simulated cluster goes by them too.
+
+// Verdict is what a voter thinks of another one.
+type Verdict uint8
+
+// Verdicts.
+const (
+	Stranger Verdict = iota // not a member as far as is known
+	Lost                    // a member's number, but not its log
+	Member                  // its messages are raft's business
+)
+
+// Judge looks at the beat of another voter. self and founder are this one, mine
+// the membership that it knows.
+func Judge(self, founder uint64, mine journal.Members, b *wire.VoterBeat) Verdict {
+	if len(mine.List) == 0 || b.Founder == 0 {
+		return Stranger
+	}
+	if k, ok := mine.Find(b.ID); ok {
+		if k.Founder == 0 || k.Founder == b.Founder {
+			return Member
+		}
+		return Lost
+	}
+	// A newer membership, which this voter has not been told yet, may have it.
+	theirs, err := journal.DecodeMembers(b.Members)
+	if err == nil && theirs.Index > mine.Index && theirs.Has(self, founder) && theirs.Has(b.ID, b.Founder) {
+		return Member
+	}
+	return Stranger
+}
+
+// Founding tells what an empty log, that of own, becomes part of, by what its
+// configured peers (with their addresses) last said: a cluster that has it as a
+// member, or, when all of them are empty too, a new one. excluded are peers that
+// have a cluster without it.
+func Founding(own journal.Member, peers map[uint64]string, beats map[uint64]Beat) (members journal.Members, ok bool, excluded []uint64) {
+	founders := journal.Members{List: []journal.Member{own}}
+	complete := true
+	for id, addr := range peers {
+		if id == own.ID {
+			continue
+		}
+		b, heard := beats[id]
+		theirs, err := journal.DecodeMembers(b.Members)
+		switch {
+		case !heard || b.Founder == 0 || err != nil:
+			complete = false
+		case theirs.Has(own.ID, own.Founder) && named(theirs, own.ID):
+			return theirs, true, nil
+		case len(theirs.List) > 0:
+			complete = false
+			excluded = append(excluded, id)
+		default:
+			founders.List = append(founders.List, journal.Member{ID: id, Addr: addr, Founder: b.Founder})
+		}
+	}
+	slices.Sort(excluded)
+	slices.SortFunc(founders.List, func(a, b journal.Member) int { return int(a.ID) - int(b.ID) })
+	return founders, complete, excluded
+}
+
+// named tells whether a membership knows the log of voter id: the word of one
+// that does not would make any empty directory the voter.
+func named(m journal.Members, id uint64) bool {
+	k, _ := m.Find(id)
+	return k.Founder != 0
+}
+
+// HasLost tells a leader, by the beat of a voter with amnesia, whether that one
+// lacks entries that the leader believes it to have.
+func HasLost(s *journal.Status, b *wire.VoterBeat) (had uint64, lost bool) {
+	if s.Leader != s.ID || !b.Amnesia {
+		return 0, false
+	}
+	for _, p := range s.Peers {
+		if p.ID == b.ID && p.Match > b.Last {
+			return p.Match, true
+		}
+	}
+	return 0, false
+}
+
+// beatLife is how long the word of a voter counts in NobodyKnows.
+const beatLife = 3 * beatEvery
+
+// NobodyKnows tells a voter with amnesia whether all other voters of m have it too.
+func NobodyKnows(self uint64, m journal.Members, beats map[uint64]Beat, now time.Time) bool {
+	for _, k := range m.List {
+		if other, heard := beats[k.ID]; k.ID != self && !k.Learner && (!heard || !other.Amnesia || now.Sub(other.At) > beatLife) {
+			return false
+		}
+	}
+	return true
+}
