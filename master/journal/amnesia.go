@@ -15,9 +15,17 @@ import (
 // acknowledged. If it then voted as if nothing had happened, two such voters
 // could elect one of them and lose what the third still has. So a voter that
 // finds its host restarted, and its log not closed cleanly, gives no vote and
-// seeks none until a leader has brought it to where that leader's commit index
-// was. If that has happened to all voters at once there is nobody who knows more:
-// when each has heard from all others, they go on from the longest log.
+// seeks none until it knows again all that it may have forgotten.
+//
+// A leader that counts on what was forgotten must not go on: it could take an
+// entry for committed that only it has. So the voter begins with a new term, which
+// ends the leader's. Whoever leads that term or a later one was elected without
+// this voter, by a majority that has all that it ever helped to commit; and raft counts for
+// nobody what was acknowledged in an older term. When an entry of such a term is
+// committed, and here, all that was forgotten is here too.
+//
+// If it has happened to all voters at once there is nobody who knows more: when
+// each has heard from all others, they go on from the longest log.
 
 // bootName is the file that says on which boot of the kernel the log was written.
 const bootName = "boot"
@@ -57,7 +65,22 @@ func (l *Log) wakeUp() error {
 	if l.amnesia {
 		l.cfg.Log.Error("journal: the host has restarted and the log was not closed: acknowledged changes may be missing here; no vote until a leader has brought them")
 	}
-	return l.saveBoot(false)
+	if err := l.saveBoot(false); err != nil || !l.amnesia {
+		return err
+	}
+	return l.newTerm()
+}
+
+// newTerm leaves the term in which entries were forgotten, before anything else happens.
+func (l *Log) newTerm() error {
+	l.w.hard.Term++
+	l.w.hard.Vote = 0
+	l.st.setHard(l.w.hard)
+	l.since = l.w.hard.Term
+	if err := l.w.flush(l.w.start(), 0, l.w.last()); err != nil {
+		return err
+	}
+	return l.w.sync()
 }
 
 // saveBoot writes the file; a voter that still has amnesia stays so over restarts.
@@ -81,19 +104,18 @@ func (l *Log) barred(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgTimeoutNow:
 		return true
-	case raftpb.MsgApp:
-		if m.GetTo() == l.cfg.ID && l.recall == 0 && m.GetTerm() >= l.term() {
-			l.recall = max(m.GetCommit(), 1) // what was ever acknowledged is at or below it
-		}
 	}
 	return false
 }
 
-// remember ends the amnesia when the leader's commit index is reached. It is
-// called when the commit index has moved: all below it is written here.
+// remember ends the amnesia when an entry of the term that this voter began with,
+// or of a later one, is committed and here. It is called when the commit index has moved.
 func (l *Log) remember() error {
-	if !l.amnesia || l.recall == 0 || l.view.Commit < l.recall || l.st.lastIndex() < l.recall {
+	if !l.amnesia || l.view.Commit > l.st.lastIndex() {
 		return nil
+	}
+	if term, err := l.st.Term(l.view.Commit); err != nil || term < l.since {
+		return nil // ErrCompacted: at the start of the log
 	}
 	return l.recovered("a leader has brought it up to date")
 }
@@ -109,19 +131,6 @@ func (l *Log) recovered(how string) error {
 	return l.saveBoot(false)
 }
 
-// Recall tells a voter with amnesia the commit index of leader, as that leader
-// says itself. It counts only in the term of this voter, which is never forgotten.
-func (l *Log) Recall(leader, term, commit uint64) {
-	l.order(func() {
-		if l.amnesia && l.recall == 0 && term == l.term() && leader == l.soft.Lead {
-			l.recall = max(commit, 1)
-			if err := l.remember(); err != nil {
-				l.fail(err)
-			}
-		}
-	})
-}
-
 // AllForgot says that every voter has amnesia, and that this one has heard so
 // from all others: together they have all there is. It votes again.
 func (l *Log) AllForgot() {
@@ -135,7 +144,3 @@ func (l *Log) AllForgot() {
 		}
 	})
 }
-
-// Resign gives up leadership, when a voter has lost entries that this leader
-// believes it to have: only a new term asks anew what each voter has.
-func (l *Log) Resign() { l.order(l.resign) }

@@ -61,14 +61,12 @@ type Log struct {
 	lease    lease // see lease.go for who owns what
 	takeover atomic.Pointer[Takeover]
 
-	hand byHand // with OpenManual
-
 	// Owned by the driver.
 	rn       *raft.RawNode
 	hearing  hearing
 	why      string            // of the handover under way
 	ticks    uint64            // since Open
-	recall   uint64            // commit index at which amnesia ends; 0: not known yet
+	since    uint64            // term from which on entries end the amnesia
 	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
 	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
 	unplaced []proposal        // given to raft, which has not yet said where they are
@@ -230,13 +228,18 @@ func (l *Log) Close() error {
 		if clean {
 			err = nil
 		}
-		err = errors.Join(err, l.w.finish(clean))
-		if clean && err == nil && l.w.lazy {
-			err = l.saveBoot(true)
-		}
-		l.closeErr = errors.Join(err, l.lock.Close())
+		l.closeErr = errors.Join(err, l.end(clean))
 	})
 	return l.closeErr
+}
+
+// end closes the files when nobody drives the log any more.
+func (l *Log) end(clean bool) error {
+	err := l.w.finish(clean)
+	if clean && err == nil && l.w.lazy {
+		err = l.saveBoot(true)
+	}
+	return errors.Join(err, l.lock.Close())
 }
 
 // fail stops the log; the first reason is kept.

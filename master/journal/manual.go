@@ -1,7 +1,5 @@
 package journal
 
-import "fmt"
-
 // Manual is a log that nothing drives but its caller, who is alone: there is no
 // goroutine, no ticker and no timer, and everything that the goroutines of a Log
 // would do happens in these methods, one step at a time. A simulation decides in
@@ -10,13 +8,6 @@ import "fmt"
 //
 // An error is the end of the log, as it would be with Open; Kill is what is left.
 type Manual struct{ *Log }
-
-// byHand is what a Manual does instead of the goroutine that keeps the next file ready.
-type byHand struct {
-	next   uint64 // number of the file to make ready
-	ready  bool   // it is
-	spares chan uint64
-}
 
 // OpenManual is Open for a log that is driven by hand. It needs a Transport, and
 // Files whose operations do not wait for anything.
@@ -73,31 +64,19 @@ func (m *Manual) Writing() bool { return len(m.jobs) > 0 }
 
 // Write is one round of the goroutine that writes: all that has come up to now.
 func (m *Manual) Write() error {
-	if len(m.hand.spares) == 0 {
-		if err := m.spare(); err != nil {
-			return err
-		}
-	}
 	jobs := m.jobs
 	m.jobs = nil
 	return m.perform(jobs)
 }
 
-// spare makes the next file ready.
-func (m *Manual) spare() error {
-	h := &m.hand
-	if !h.ready {
-		if err := prepareFile(m.dir, h.next, m.cfg.FileSize); err != nil {
-			return fmt.Errorf("the next file: %w", err)
-		}
-	}
-	h.spares <- h.next
-	h.next, h.ready = h.next+1, false
-	return nil
-}
-
 // Sync is one round of the goroutine that makes the log durable in quorum mode.
 func (m *Manual) Sync() error { return m.flush() }
+
+// End is Close.
+func (m *Manual) End() error {
+	m.halt()
+	return m.end(true)
+}
 
 // Kill ends the log as the end of its process does: nothing is written any more.
 func (m *Manual) Kill() {
@@ -107,3 +86,6 @@ func (m *Manual) Kill() {
 	}
 	_ = m.lock.Close()
 }
+
+// Glance is Status without what takes time to find out.
+func (m *Manual) Glance() Status { return m.view }

@@ -247,8 +247,14 @@ func (l *Log) startRaft() (err error) {
 // prepare keeps the next file ready, so that going on with it costs one write.
 func (l *Log) prepare(next uint64, ready bool) <-chan uint64 {
 	if l.cfg.manual {
-		l.hand = byHand{next: next, ready: ready, spares: make(chan uint64, 1)}
-		return l.hand.spares
+		l.w.ready = func() (number uint64, err error) {
+			if !ready {
+				err = prepareFile(l.dir, next, l.cfg.FileSize)
+			}
+			number, next, ready = next, next+1, false
+			return number, err
+		}
+		return nil
 	}
 	spares := make(chan uint64)
 	l.background.Go(func() {

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 )
@@ -11,9 +12,15 @@ type raftLogger struct{ log *slog.Logger }
 
 func (r *raftLogger) Debug(v ...any)                 {}
 func (r *raftLogger) Debugf(format string, v ...any) {}
-func (r *raftLogger) Info(v ...any)                  { r.log.Debug("raft: " + fmt.Sprint(v...)) }
+func (r *raftLogger) Info(v ...any) {
+	if r.log.Enabled(context.Background(), slog.LevelDebug) {
+		r.log.Debug("raft: " + fmt.Sprint(v...))
+	}
+}
 func (r *raftLogger) Infof(format string, v ...any) {
-	r.log.Debug("raft: " + fmt.Sprintf(format, v...))
+	if r.log.Enabled(context.Background(), slog.LevelDebug) {
+		r.log.Debug("raft: " + fmt.Sprintf(format, v...))
+	}
 }
 func (r *raftLogger) Warning(v ...any) { r.log.Warn("raft: " + fmt.Sprint(v...)) }
 func (r *raftLogger) Warningf(format string, v ...any) {

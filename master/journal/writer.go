@@ -34,8 +34,9 @@ type writer struct {
 	// is under way; 0: none is. Any goroutine may read them.
 	writing, flushing atomic.Int64
 
-	spares <-chan uint64   // numbers of files made ready by prepare
-	stop   <-chan struct{} // ends a wait for spares
+	spares <-chan uint64          // numbers of files made ready by prepare
+	ready  func() (uint64, error) // makes one ready, where nobody else does; may be nil
+	stop   <-chan struct{}        // ends a wait for spares
 
 	// Owned by the appending goroutine.
 	buf     []byte // a frame being built; page-aligned
@@ -230,18 +231,30 @@ func (w *writer) roll() error {
 	if err := w.sync(); err != nil {
 		return err
 	}
-	var number uint64
-	select {
-	case number = <-w.spares:
-	default:
-		w.log.Info("journal: waiting for the next file")
-		select {
-		case number = <-w.spares:
-		case <-w.stop:
-			return errStopped
-		}
+	number, err := w.next()
+	if err != nil {
+		return err
 	}
 	return w.begin(number, header{PrevNonce: w.nonce, PrevEnd: uint64(w.off), PrevSum: w.sum})
+}
+
+// next is the number of a file that is ready to be written.
+func (w *writer) next() (number uint64, err error) {
+	if w.ready != nil {
+		return w.ready()
+	}
+	select {
+	case number = <-w.spares:
+		return number, nil
+	default:
+	}
+	w.log.Info("journal: waiting for the next file")
+	select {
+	case number = <-w.spares:
+		return number, nil
+	case <-w.stop:
+		return 0, errStopped
+	}
 }
 
 // begin writes the header of file number and makes it the newest. prev holds

@@ -37,19 +37,10 @@ func (n *Net) self() wire.VoterBeat {
 	return b
 }
 
-// compare looks whether all voters have amnesia, or one lacks entries that this
-// leader believes it to have.
-func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
-	s := log.Status()
-	if had, lost := HasLost(&s, b); lost {
-		n.cfg.Log.Warn("voters: a voter has lost entries in a power cut; leading in a new term", "voter", b.ID, "had", had, "has", b.Last)
-		log.Resign()
-	}
-	if !s.Amnesia {
+// compare looks whether all voters have amnesia.
+func (n *Net) compare(log *journal.Log) {
+	if !log.Status().Amnesia {
 		return
-	}
-	if b.Leader == b.ID {
-		log.Recall(b.ID, b.Term, b.Commit)
 	}
 	if NobodyKnows(n.cfg.ID, log.Members(), n.heard(), time.Now()) {
 		n.forgot.Store(true)

@@ -378,7 +378,7 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 	n.mu.Unlock()
 	n.found()
 	if log := n.attached(); log != nil && n.admits(log, &b) {
-		n.compare(log, &b)
+		n.compare(log)
 	}
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)

@@ -78,20 +78,6 @@ func named(m journal.Members, id uint64) bool {
 	return k.Founder != 0
 }
 
-// HasLost tells a leader, by the beat of a voter with amnesia, whether that one
-// lacks entries that the leader believes it to have.
-func HasLost(s *journal.Status, b *wire.VoterBeat) (had uint64, lost bool) {
-	if s.Leader != s.ID || !b.Amnesia {
-		return 0, false
-	}
-	for _, p := range s.Peers {
-		if p.ID == b.ID && p.Match > b.Last {
-			return p.Match, true
-		}
-	}
-	return 0, false
-}
-
 // beatLife is how long the word of a voter counts in NobodyKnows.
 const beatLife = 3 * beatEvery
 
