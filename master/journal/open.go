@@ -183,6 +183,10 @@ func (l *Log) resume(r *recovery) error {
 	if err != nil {
 		return err
 	}
+	if err := r.tail.writeAgain(f); err != nil {
+		_ = f.Close()
+		return err
+	}
 	l.w.adopt(f, &r.tail.head, r.tail.size, r.tail.end, r.tail.sum)
 	l.w.hard, l.w.written = r.store.hard, r.tail.hard
 	if r.last.Index < l.cfg.Applied {

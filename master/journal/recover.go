@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/master/journal/files"
 )
 
@@ -29,6 +30,10 @@ type tail struct {
 	end  int64
 	sum  uint32
 	hard hard
+	// loose are the bytes from offset from up to end: no frame says that they are
+	// durable.
+	from  int64
+	loose []byte
 }
 
 // recoverDir reads all files that matter and cuts a torn tail.
@@ -190,6 +195,10 @@ func (r *recovery) file(h, next *header) error {
 		return err
 	}
 	r.tail = &tail{head: s.head, size: int64(len(b)), end: s.end, sum: s.sum, hard: hs}
+	for i := range s.frames {
+		r.tail.from = max(r.tail.from, int64(s.frames[i].Durable))
+	}
+	r.tail.loose = b[r.tail.from:s.end]
 	return nil
 }
 
@@ -264,6 +273,25 @@ func (r *recovery) cut(name string, b []byte, s *scan) error {
 		}
 	}
 	return f.Sync()
+}
+
+// writeAgain writes what may only have been read from a cache: a write or sync
+// that failed, or that the end of the process has cut short, can leave bytes that
+// everybody sees and no power cut survives. A sync would not do: after one has
+// failed, Linux takes the pages for clean. The bytes are the same, so that
+// nothing is at risk.
+func (t *tail) writeAgain(f files.File) error {
+	buf := engine.Alloc(min(len(t.loose), frameFill))
+	defer engine.Free(buf)
+	for off := 0; off < len(t.loose); {
+		n := copy(buf, t.loose[off:])
+		if err := f.WriteSync(buf[:n], t.from+int64(off)); err != nil {
+			return err
+		}
+		off += n
+	}
+	t.loose = nil
+	return nil
 }
 
 // check compares what was read with the image.
