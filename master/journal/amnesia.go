@@ -89,6 +89,13 @@ func (l *Log) saveBoot(clean bool) error {
 	if l.amnesia {
 		now = boot{ID: "lost"}
 	}
+	if !l.w.lazy && !l.amnesia { // all that is here is durable
+		err := l.dir.Remove(bootName)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return errors.Join(err, l.dir.Sync())
+	}
 	b, err := json.Marshal(now)
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -106,6 +113,25 @@ func (l *Log) barred(m *raftpb.Message) bool {
 		return true
 	}
 	return false
+}
+
+// holed looks at a heartbeat: a leader never tells a voter that more is committed
+// than that voter has acknowledged. If it does, entries that were on this disk are
+// not there any more: the disk did not keep them, or somebody put an old copy of
+// the files back. That is amnesia too; the log stops, and when it is opened again it
+// begins as after a power cut.
+func (l *Log) holed(m *raftpb.Message) bool {
+	last := l.st.lastIndex()
+	if m.GetCommit() <= last || m.GetTerm() < l.term() {
+		return false
+	}
+	l.mu.Lock()
+	l.amnesia = true
+	l.mu.Unlock()
+	err := fmt.Errorf("%s: entries up to %d, which this voter had acknowledged, are gone: the log ends with %d. It gives no vote until a leader has brought them. Check the disk",
+		l.dir.Path(""), m.GetCommit(), last)
+	l.fail(errors.Join(err, l.saveBoot(false)))
+	return true
 }
 
 // remember ends the amnesia when an entry of the term that this voter began with,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -81,4 +82,39 @@ func TestAmnesia(t *testing.T) {
 		eventually(t, "nothing is lost", func() bool { return v.count() == 50 })
 		mustClose(t, v.Log)
 	}
+}
+
+// A voter whose disk has lost what it acknowledged is no panic of raft's: it
+// stops, and comes back as one that has forgotten.
+func TestLostTail(t *testing.T) {
+	w, voters := trio(t)
+	lead := leaderOf(t, voters, nil)
+	id := lead.cfg.ID%3 + 1
+	dir, save := voters[id-1].cfg.Dir, t.TempDir()
+	mustClose(t, voters[id-1].Log)
+	if err := os.CopyFS(save, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	voters[id-1] = w.start(t, id, dir)
+	for i := range 50 {
+		if err := lead.Propose([]byte(fmt.Sprint(i)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, v := range voters {
+		eventually(t, "all have all", func() bool { return v.count() == 50 })
+	}
+	mustClose(t, voters[id-1].Log)
+	hurt := w.start(t, id, save)
+	eventually(t, "the loss is noticed", func() bool { return hurt.Err() != nil })
+	if err := hurt.Err(); !strings.Contains(err.Error(), "had acknowledged, are gone") {
+		t.Fatal(err)
+	}
+	_ = hurt.Close()
+	hurt = w.start(t, id, save)
+	voters[id-1] = hurt
+	if !hurt.Status().Amnesia {
+		t.Fatal("it votes")
+	}
+	eventually(t, "it is healed", func() bool { return !hurt.Status().Amnesia && hurt.count() == 50 })
 }

@@ -156,7 +156,12 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
 		// A vote for a successor that the leader itself has named breaks no promise.
 		return l.ticks >= l.lease.mute || string(m.GetContext()) == "CampaignTransfer"
-	case raftpb.MsgApp, raftpb.MsgHeartbeat:
+	case raftpb.MsgHeartbeat:
+		if l.holed(m) {
+			return false
+		}
+		l.promise(m)
+	case raftpb.MsgApp:
 		l.promise(m)
 	case raftpb.MsgSnap:
 		l.promise(m)

@@ -43,6 +43,9 @@ func (m *Manual) act(do func() error) (err error) {
 	if err := do(); err != nil {
 		return err
 	}
+	if err := m.Err(); err != nil {
+		return err
+	}
 	return m.drain()
 }
 

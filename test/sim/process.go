@@ -42,7 +42,6 @@ type process struct {
 	forgot bool
 
 	// The runner.
-	heard    elect.Nanos
 	held     bool
 	brisk    nanos
 	ready    bool // as the loop says it to the runner

@@ -47,7 +47,10 @@ func (p *process) lookAtLog() nanos {
 	p.mach.SetMasters(p.masters())
 	s := p.log.Status()
 	now := elect.Nanos(p.h.clock())
-	v := elect.View{Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(p.log.Lease())}
+	v := elect.View{
+		Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(p.log.Lease()),
+		Heard: elect.Nanos(s.Heard), Syncing: elect.Nanos(s.Writing),
+	}
 	if v.Leader == p.id {
 		if p.said != s.Term {
 			p.said = s.Term
@@ -55,10 +58,7 @@ func (p *process) lookAtLog() nanos {
 			p.line(func(sup *supervisor) { sup.leads(term) })
 		}
 		v.Ready = p.h.master && p.ready
-	} else if v.Leader != 0 {
-		p.heard = now
 	}
-	v.Heard = p.heard
 	for _, k := range s.Peers {
 		v.Peers = append(v.Peers, elect.Peer{ID: k.ID, Lag: k.Lag, Active: k.Active && !k.Learner})
 	}
@@ -95,7 +95,7 @@ func (p *process) act(a elect.Action) {
 		p.hurry()
 	case elect.Transfer:
 		if p.h.master {
-			p.log.Transfer(a.To)
+			p.log.Handover(a.To, a.Why)
 		}
 		p.hurry()
 	case elect.Hold:
