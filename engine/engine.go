@@ -105,6 +105,14 @@ type File interface {
 	Close() error
 }
 
+// Lender is a [File] that another process of this host may read without us.
+type Lender interface {
+	// Lend opens what the file lies in once more, for reading only, and with direct I/O
+	// if the file is used so. The file's first byte is at base there. The caller closes
+	// the descriptor; it stays good when the File or the Disk is closed.
+	Lend() (fd int, base int64, err error)
+}
+
 // Disk is a set of files on one device. All methods may be called from several
 // goroutines.
 type Disk interface {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
@@ -49,6 +50,23 @@ func (f *File) Enter(n int) bool { return f.gate.Enter(n) }
 
 // Leave ends one use. It is the last thing a user does with the file.
 func (f *File) Leave() { f.gate.Leave() }
+
+// Lend opens the file once more, see [engine.Lender]. A duplicate of our descriptor would
+// share its right to write.
+func (f *File) Lend() (fd int, base int64, err error) {
+	if !f.Enter(1) {
+		return -1, 0, f.fail(engine.Read, nil, 0, engine.ErrClosed)
+	}
+	defer f.Leave()
+	flags, err := unix.FcntlInt(uintptr(f.fd), unix.F_GETFL, 0)
+	if err == nil {
+		fd, err = openAgain(fmt.Sprintf("/proc/self/fd/%d", f.fd), unix.O_RDONLY|unix.O_CLOEXEC|flags&unix.O_DIRECT)
+	}
+	if err != nil {
+		return -1, 0, fmt.Errorf("open %s once more for reading: %w", f.name, err)
+	}
+	return fd, 0, nil
+}
 
 // Refuse ends ops that came after Close. It does so on a goroutine of its own: the
 // submitter may hold a lock that Done takes.

@@ -1,6 +1,7 @@
 package raw
 
 import (
+	"errors"
 	"slices"
 	"sync"
 
@@ -36,6 +37,20 @@ func (f *File) ReadAt(buf []byte, off int64) error {
 		return f.fail(engine.Read, len(buf), off, bare(err))
 	}
 	return nil
+}
+
+// Lend opens the device once more; see [engine.Lender].
+func (f *File) Lend() (fd int, base int64, err error) {
+	if !f.gate.Enter(1) {
+		return -1, 0, f.fail(engine.Read, 0, 0, engine.ErrClosed)
+	}
+	defer f.gate.Leave()
+	dev, ok := f.dev.(engine.Lender)
+	if !ok {
+		return -1, 0, f.fail(engine.Read, 0, 0, errors.ErrUnsupported)
+	}
+	fd, base, err = dev.Lend()
+	return fd, base + f.base, err
 }
 
 // Zero writes zeros; see [engine.File].
