@@ -313,6 +313,9 @@ func (w *world) find(s *Store, id chunk.ID, exact bool) int {
 		if chunk.Verify(sums, 0, data) >= 0 {
 			w.fatal("chunk %v: sums of a read do not match its data", id)
 		}
+		if !w.damaged {
+			checkPlaces(w.t, s, id, 0, data)
+		}
 	}
 	for i := len(h.states) - 1; i >= 0; i-- {
 		st := &h.states[i]

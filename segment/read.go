@@ -28,16 +28,8 @@ func (s *Store) Read(id chunk.ID, lowest, highest chunk.Version, off uint32, buf
 	defer r.recycle()
 	r.off, r.buf, r.alone = off, buf, s.step != nil
 	s.mu.Lock()
-	rec := s.index.find(id)
-	var err error
-	switch {
-	case s.closing:
-		err = status.Errorf(status.Closed, "segment store")
-	case rec == nil || !rec.alive():
-		err = status.Errorf(status.NoChunk, "chunk %v", id)
-	case rec.version < lowest || rec.version > highest:
-		err = status.Errorf(status.StaleVersion, "chunk %v has version %d, not %d..%d", id, rec.version, lowest, highest)
-	default:
+	rec, err := s.readable(id, lowest, highest)
+	if err == nil {
 		s.gather(&rec.body, off, off+uint32(len(buf)), r)
 		s.readBegins(r)
 	}
