@@ -82,6 +82,10 @@ const (
 	KindReadReply
 	KindMap
 	KindMapReply
+	KindPlaces
+	KindPlacesReply
+	KindLend
+	KindLendReply
 )
 
 // A voter of the changelog to another one.

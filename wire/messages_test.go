@@ -18,7 +18,7 @@ func messages() []Message {
 		&Lease{}, &LeaseReply{}, &LeaseFail{}, &Commit{}, &CommitReply{}, &Layout{}, &LayoutReply{}, &Lock{}, &LockReply{},
 		&LockCancel{}, &StatFS{}, &StatFSReply{}, &Admin{}, &AdminReply{}, &Empty{}, &Recall{}, &RecallReply{}, &Who{}, &WhoReply{},
 		&Register{}, &RegisterReply{}, &Report{}, &Beat{}, &Trouble{}, &Delete{}, &SetVersion{}, &Replicate{}, &Digest{}, &DigestReply{}, &Lead{},
-		&Write{}, &WriteReply{}, &Sync{}, &Read{}, &ReadReply{}, &Map{}, &MapReply{},
+		&Write{}, &WriteReply{}, &Sync{}, &Read{}, &ReadReply{}, &Map{}, &MapReply{}, &Places{}, &PlacesReply{}, &Lend{}, &LendReply{},
 		&Raft{}, &VoterBeat{}, &ImageAsk{}, &ImageOffer{}, &ImageRead{},
 		&Detail{}, // shares KindEmpty: the body of an error
 	}

@@ -68,7 +68,7 @@ func TestEveryKind(t *testing.T) {
 		seen[m.Kind()] = true
 	}
 	for _, r := range []struct{ from, to Kind }{
-		{KindHello, KindWelcome}, {KindSessionOpen, KindRecallReply}, {KindRegister, KindDigestReply}, {KindWrite, KindMapReply},
+		{KindHello, KindWelcome}, {KindSessionOpen, KindRecallReply}, {KindRegister, KindDigestReply}, {KindWrite, KindLendReply},
 	} {
 		for k := r.from; k <= r.to; k++ {
 			if !seen[k] {
