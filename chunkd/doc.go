@@ -18,6 +18,8 @@
 //     the store on the connection's read goroutine, so that writes of one
 //     connection keep their order; everything that waits for a disk runs in a
 //     lane, a bounded crew of goroutines.
+//   - lending: for mounts on this host: where bytes lie, and descriptors of the disks' files
+//     for reading, which they are handed through package handover.
 //   - peers: connections to the next servers of chains. There is one for each
 //     address and each length of the remaining chain, so that back-pressure only
 //     ever waits for a shorter chain and never in a circle.

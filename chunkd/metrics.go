@@ -17,6 +17,7 @@ type meters struct {
 	sync, replicate                 *metrics.Histogram
 	readBytes, writeBytes           *metrics.Counter
 	copyBytes, hopFailures          *metrics.Counter
+	places, lent                    *metrics.Counter
 	reads, writes, errors           atomic.Uint64
 	queue                           atomic.Int64 // requests under way
 	byCode                          sync.Map     // status.Code -> *metrics.Counter
@@ -31,6 +32,7 @@ func newMeters(set *metrics.Set) *meters {
 		readBytes: set.GetOrCreateCounter("varve_chunkd_read_bytes_total"), writeBytes: set.GetOrCreateCounter("varve_chunkd_write_bytes_total"),
 		copyBytes: set.GetOrCreateCounter("varve_chunkd_replicated_bytes_total"), hopFailures: set.GetOrCreateCounter("varve_chunkd_hop_failures_total"),
 	}
+	m.places, m.lent = set.GetOrCreateCounter("varve_chunkd_places_total"), set.GetOrCreateCounter("varve_chunkd_lent_files_total")
 	set.GetOrCreateGauge("varve_chunkd_queue_requests", func() float64 { return float64(m.queue.Load()) })
 	return m
 }

@@ -19,18 +19,19 @@ import (
 
 // Server is a running chunkserver.
 type Server struct {
-	cfg    Config
-	log    *slog.Logger
-	met    *meters
-	shelf  *shelf
-	fence  *fence
-	tokens *tokens
-	peers  *peers
-	ln     *link.Server
-	agents []*agent
-	syncs  lane
-	orders lane
-	copies lane
+	cfg     Config
+	log     *slog.Logger
+	met     *meters
+	shelf   *shelf
+	fence   *fence
+	tokens  *tokens
+	peers   *peers
+	lending lending
+	ln      *link.Server
+	agents  []*agent
+	syncs   lane
+	orders  lane
+	copies  lane
 
 	ctx     context.Context // over when Close begins
 	stop    context.CancelFunc
@@ -65,9 +66,10 @@ func Start(cfg Config) (*Server, error) {
 	s.fence = newFence(s.shelf.epoch, s.shelf.setEpoch)
 	lc.Want = wire.RoleChunkd
 	s.peers = newPeers(lc, cfg.DialTimeout)
+	s.openLending()
 	s.ln, err = link.Listen(cfg.DataAddr, lc, link.Only(link.HandlerFunc(s.serve), wire.RoleMount, wire.RoleChunkd))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("chunkserver: %w", err), s.shelf.close())
+		return nil, errors.Join(fmt.Errorf("chunkserver: %w", err), s.lending.close(), s.shelf.close())
 	}
 	for _, a := range s.agents {
 		s.wg.Add(1)
@@ -112,7 +114,7 @@ func (s *Server) Close() error {
 		s.peers.close()
 		err := s.ln.Close()
 		s.wg.Wait()
-		s.closed = errors.Join(err, s.shelf.close())
+		s.closed = errors.Join(err, s.lending.close(), s.shelf.close())
 	})
 	return s.closed
 }
@@ -156,6 +158,10 @@ func (s *Server) serve(c *link.Conn, r *link.Request) {
 		s.sync(r)
 	case wire.KindMap:
 		s.mapRanges(r)
+	case wire.KindPlaces:
+		s.places(r)
+	case wire.KindLend:
+		s.lend(c, r)
 	case wire.KindPing:
 		r.Free()
 		r.Reply(nil, nil, nil)

@@ -64,6 +64,7 @@ type Chunkd struct {
 	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
 	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`
 	Scrub     Duration `toml:"scrub" default:"168h" help:"time in which everything stored is read and checked, again and again; 0s: never"`
+	Lend      bool     `toml:"lend" default:"true" help:"let mounts on this host read the disks themselves: they get descriptors for reading"`
 	Labels    string   `toml:"labels" default:"" help:"labels of this server, letters A to Z"`
 }
 
