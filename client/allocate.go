@@ -77,7 +77,7 @@ func (n *node) zero(ctx context.Context, off, size int64) error {
 	d := n.file()
 	d.stamp++
 	now := n.c.now()
-	n.c.cache.drop(d, uint64(off), uint64(end))
+	d.dropCached(uint64(off), uint64(end))
 	pieces(off, end-off, func(index uint32, in, m uint32) {
 		w := d.chunks[index]
 		if w == nil && !exists[index] {

@@ -28,6 +28,10 @@ type Config struct {
 	// is killed. Empty: every change waits for the master.
 	Intents string
 
+	// NoShort reads from chunkservers of the same host over the network, too, and not from
+	// their disks.
+	NoShort bool
+
 	WriteBuffer int64         // bytes of unwritten and not yet durable data; default 256 MiB
 	ReadAhead   int64         // bytes read ahead of one sequential reader; default 16 MiB
 	CacheBytes  int64         // bytes of file data kept; default 128 MiB

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"sync"
 
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/link"
 )
 
@@ -12,6 +13,7 @@ import (
 // No block is made where unwritten data lies, so that none can miss it later.
 type cache struct {
 	limit int64
+	unit  uint64 // bytes of the file that a block stands for
 
 	mu     sync.Mutex
 	bytes  int64
@@ -20,10 +22,11 @@ type cache struct {
 	oldest *block
 }
 
-// block is blockSize bytes of a file, or up to its end.
+// block is unit bytes of a file, or up to its end. What it holds is their data, or the
+// places where a chunkserver of this host has them.
 type block struct {
 	d     *fileData
-	index uint64 // file offset / blockSize
+	index uint64 // file offset / unit
 	size  int64  // bytes that count against the limit
 
 	// Guarded by cache.mu.
@@ -31,22 +34,25 @@ type block struct {
 	users        int
 	dropped      bool
 
-	ready chan struct{} // closed when the following are set
-	piece piece
-	err   error
+	ready  chan struct{} // closed when the following are set
+	piece  piece
+	places *placeMap
+	err    error
 }
 
 // piece is data from a chunkserver. What it is shorter than was asked for reads as zeros.
 type piece struct {
 	data  []byte
 	reply *link.Reply // owns data; may be nil
+	mem   []byte      // of package engine, with data in it; may be nil
 }
 
 func (p *piece) free() {
 	if p.reply != nil {
 		p.reply.Free()
 	}
-	p.reply, p.data = nil, nil
+	engine.Free(p.mem)
+	p.reply, p.data, p.mem = nil, nil, nil
 }
 
 // copyTo copies the bytes from off on to p.
@@ -58,8 +64,8 @@ func (p *piece) copyTo(dst []byte, off uint32) {
 	clear(dst[n:])
 }
 
-func newCache(limit int64) *cache {
-	return &cache{limit: limit, files: make(map[*fileData]map[uint64]*block)}
+func newCache(limit int64, unit uint64) *cache {
+	return &cache{limit: limit, unit: unit, files: make(map[*fileData]map[uint64]*block)}
 }
 
 // size is the memory in use, in bytes.
@@ -136,6 +142,16 @@ func (d *fileData) keep(w *leased, e *extent) {
 	}
 }
 
+// grow changes what a block counts for.
+func (c *cache) grow(b *block, size int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !b.dropped {
+		c.bytes += size - b.size
+	}
+	b.size = size
+}
+
 // failed drops a block that could not be loaded.
 func (c *cache) failed(b *block) {
 	c.mu.Lock()
@@ -153,7 +169,7 @@ func (c *cache) drop(d *fileData, off, end uint64) {
 	if len(blocks) == 0 || end <= off {
 		return
 	}
-	first, last := off/blockSize, (end-1)/blockSize
+	first, last := off/c.unit, (end-1)/c.unit
 	if last-first > uint64(len(blocks)) {
 		for i, b := range blocks {
 			if i >= first && i <= last {
@@ -169,15 +185,27 @@ func (c *cache) drop(d *fileData, off, end uint64) {
 	}
 }
 
-// forget drops all blocks of a node.
-func (c *cache) forget(n *node) {
-	if n.data == nil {
-		return
-	}
+// forget drops all blocks of a file.
+func (c *cache) forget(d *fileData) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, b := range c.files[n.data] {
+	for _, b := range c.files[d] {
 		c.remove(b)
+	}
+}
+
+// dropCached forgets the cached bytes off..end of a file, and where they lie. n.mu is held.
+func (d *fileData) dropCached(off, end uint64) {
+	d.n.c.cache.drop(d, off, end)
+	d.n.c.maps.drop(d, off, end)
+}
+
+// forgetCached forgets all cached bytes of a node, and where they lie. mu is held, or
+// nobody else can have the node.
+func (n *node) forgetCached() {
+	if n.data != nil {
+		n.c.cache.forget(n.data)
+		n.c.maps.forget(n.data)
 	}
 }
 

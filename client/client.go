@@ -31,6 +31,8 @@ type Client struct {
 	ses      *session
 	table    *table
 	cache    *cache
+	maps     *cache // where blocks lie, see short.go
+	short    *shortcuts
 	servers  *servers
 	budget   *budget
 	batches  chan struct{} // Commits in work
@@ -60,7 +62,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	cfg = cfg.withDefaults()
 	c := &Client{
 		cfg: cfg, log: cfg.Log, met: newCounters(cfg.Metrics), start: time.Now(),
-		cache: newCache(cfg.CacheBytes), budget: newBudget(cfg.WriteBuffer),
+		cache: newCache(cfg.CacheBytes, blockSize), maps: newCache(mapBytes, windowSize), short: newShortcuts(cfg.NoShort), budget: newBudget(cfg.WriteBuffer),
 		batches: make(chan struct{}, batches), tasks: make(map[*node]struct{}), released: make(map[inode.Ino]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())

@@ -212,7 +212,7 @@ func (d *fileData) discard() {
 	d.told(d.intents)
 	d.intents = nil
 	d.forgetLayout()
-	d.n.c.cache.forget(d.n)
+	d.n.forgetCached()
 }
 
 // widow notes that W was lost and with it every lease. Unwritten data stays, and

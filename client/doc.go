@@ -35,12 +35,18 @@
 // has it on disk, so that it can be sent again when a replica fails (mend).
 // Size, mtime and the end of leases are told by Commits, many files in one.
 //
+// # Reading
+//
+// What the application reads ahead of itself goes through blocks in the cache, the rest
+// straight to where it is wanted. The bytes come from a disk of this host if a chunkserver
+// has lent it (short.go says why they are right), else from any chunkserver (fetch).
+//
 // # Locks
 //
 // Order: node.mu, then one of table.mu, cache.mu, budget.mu, session.mu, call.encode,
-// Client.taskMu, Client.laterMu, Client.runMu, readAhead.mu, servers.mu, lockBook.mu, none of
-// which is held while another of them is taken, but for table.mu before cache.mu
-// and session.mu before call.encode. No two nodes' mu are held together.
+// Client.taskMu, Client.laterMu, Client.runMu, readAhead.mu, servers.mu, lender.mu, lockBook.mu,
+// none of which is held while another of them is taken, but for table.mu before cache.mu,
+// session.mu before call.encode and lender.mu before Client.runMu. No two nodes' mu are held together.
 // None of them is held while waiting for the network, for memory or for the
 // kernel; node.await releases node.mu. Read goroutines of connections take them.
 package client

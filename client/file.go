@@ -177,7 +177,7 @@ func (n *node) write(off int64, p []byte) {
 	d.stamp++
 	now := n.c.now()
 	end := uint64(off) + uint64(len(p))
-	n.c.cache.drop(d, uint64(off), end)
+	d.dropCached(uint64(off), end)
 	pieces(off, int64(len(p)), func(index uint32, in, m uint32) {
 		w := d.chunk(index)
 		for m > 0 {

@@ -7,6 +7,8 @@ func (c *Client) gauges(s *metrics.Set) {
 	gauge := func(name string, f func() float64) { s.GetOrCreateGauge("varve_client_"+name, f) }
 	gauge("unwritten_bytes", func() float64 { return float64(c.budget.inUse()) })
 	gauge("cache_bytes", func() float64 { return float64(c.cache.size()) })
+	gauge("short_files", func() float64 { return float64(c.short.files.Load()) })
+	gauge("short_map_bytes", func() float64 { return float64(c.maps.size()) })
 	gauge("inodes", func() float64 { return float64(c.table.size()) })
 	gauge("names", func() float64 { return float64(c.table.names.Load()) })
 	gauge("background_files", func() float64 {
@@ -19,24 +21,28 @@ func (c *Client) gauges(s *metrics.Set) {
 
 // counters are the client's metrics.
 type counters struct {
-	recalls, reconnects   *metrics.Counter
-	early, spoilt         *metrics.Counter
-	reads, readBytes      *metrics.Counter
-	writes, writeBytes    *metrics.Counter
-	syncs, commits        *metrics.Counter
-	committed, resent     *metrics.Counter
-	dropped, lost         *metrics.Counter
-	hedges, corrupt       *metrics.Counter
-	ahead, cacheHits      *metrics.Counter
-	dialErrors            *metrics.Counter
-	calls                 *metrics.Histogram
-	entryHits, attrHits   *metrics.Counter
-	entryMiss, attrMisses *metrics.Counter
+	set                    *metrics.Set
+	recalls, reconnects    *metrics.Counter
+	early, spoilt          *metrics.Counter
+	reads, readBytes       *metrics.Counter
+	writes, writeBytes     *metrics.Counter
+	syncs, commits         *metrics.Counter
+	committed, resent      *metrics.Counter
+	dropped, lost          *metrics.Counter
+	hedges, corrupt        *metrics.Counter
+	ahead, cacheHits       *metrics.Counter
+	dialErrors             *metrics.Counter
+	shortReads, shortBytes *metrics.Counter
+	maps                   *metrics.Counter
+	calls                  *metrics.Histogram
+	entryHits, attrHits    *metrics.Counter
+	entryMiss, attrMisses  *metrics.Counter
 }
 
 func newCounters(s *metrics.Set) *counters {
 	c := func(name string) *metrics.Counter { return s.GetOrCreateCounter("varve_client_" + name) }
 	return &counters{
+		set: s, shortReads: c("short_reads_total"), shortBytes: c("short_read_bytes_total"), maps: c("short_maps_total"),
 		recalls: c("recalled_rights_total"), reconnects: c("master_reconnects_total"),
 		reads: c("chunk_reads_total"), readBytes: c("read_bytes_total"),
 		writes: c("chunk_writes_total"), writeBytes: c("chunk_written_bytes_total"),
@@ -49,4 +55,9 @@ func newCounters(s *metrics.Set) *counters {
 		calls:    s.GetOrCreateHistogram("varve_client_master_call_seconds"),
 		attrHits: c("attr_hits_total"), attrMisses: c("attr_misses_total"),
 	}
+}
+
+// shortMiss counts a read, or a map, that could not be had without the chunkserver.
+func (m *counters) shortMiss(reason string) {
+	m.set.GetOrCreateCounter(`varve_client_short_fallbacks_total{reason="` + reason + `"}`).Inc()
 }

@@ -178,7 +178,7 @@ func (t *table) evict() {
 			if n.dir != nil {
 				t.names.Add(-int64(len(n.dir.names)))
 			}
-			t.c.cache.forget(n)
+			n.forgetCached()
 		}
 		n = next
 	}

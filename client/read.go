@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/inode"
 )
 
@@ -13,6 +14,8 @@ type want struct {
 	off   uint32 // in the chunk
 	dst   []byte
 	block *block // not nil: it is in there
+	where *block // not nil: where it lies on a disk of this host
+	load  func() // not nil: brings where
 }
 
 // ReadAt reads up to len(p) bytes at off; fewer, or none, at the end of the
@@ -72,6 +75,9 @@ func (n *node) plan(off int64, p []byte, through bool) (wants []want, load []*bl
 					n.c.cache.hold(w.block) // one use for the load, one for this reader
 					load = append(load, w.block)
 				}
+				if w.block == nil {
+					w.where, w.load = n.window(index, g.off)
+				}
 				wants = append(wants, w)
 				g.off = end
 			}
@@ -84,7 +90,7 @@ func (n *node) plan(off int64, p []byte, through bool) (wants []want, load []*bl
 func joinWants(wants []want) []want {
 	out := wants[:0]
 	for _, w := range wants {
-		if k := len(out) - 1; k >= 0 && w.block == nil && out[k].block == nil && out[k].index == w.index &&
+		if k := len(out) - 1; k >= 0 && w.block == nil && out[k].block == nil && out[k].where == w.where && out[k].index == w.index &&
 			out[k].off+uint32(len(out[k].dst)) == w.off && len(out[k].dst)+len(w.dst) <= blockSize {
 			out[k].dst = out[k].dst[:len(out[k].dst)+len(w.dst)]
 			continue
@@ -128,7 +134,7 @@ func (c *Client) startLoad(n *node, b *block) {
 	n.pin()
 	ok := c.spawn(func() {
 		off := b.index * blockSize
-		b.piece, b.err = c.fetch(c.ctx, n, uint32(off/chunk.Size), uint32(off%chunk.Size), uint32(b.size))
+		b.piece, b.err = c.load(n, uint32(off/chunk.Size), uint32(off%chunk.Size), uint32(b.size))
 		if b.err != nil {
 			c.cache.failed(b)
 		}
@@ -143,6 +149,22 @@ func (c *Client) startLoad(n *node, b *block) {
 		c.cache.put(b)
 		n.unpin()
 	}
+}
+
+// load reads m bytes at off of a chunk for the cache: from a disk of this host if one has
+// them, else from a chunkserver.
+func (c *Client) load(n *node, index, off, m uint32) (piece, error) {
+	n.mu.Lock()
+	where, load := n.window(index, off)
+	n.mu.Unlock()
+	if where != nil {
+		mem := engine.Alloc(int(m))
+		if c.readShort(c.ctx, where, load, mem[:m], off) {
+			return piece{data: mem[:m], mem: mem}, nil
+		}
+		engine.Free(mem)
+	}
+	return c.fetch(c.ctx, n, index, off, m)
 }
 
 // fulfil fetches all wants, several at a time.
@@ -180,6 +202,9 @@ func (c *Client) one(ctx context.Context, n *node, w want) error {
 		}
 		c.met.cacheHits.Inc()
 		b.piece.copyTo(w.dst, w.off%blockSize)
+		return nil
+	}
+	if w.where != nil && c.readShort(ctx, w.where, w.load, w.dst, w.off) {
 		return nil
 	}
 	piece, err := c.fetch(ctx, n, w.index, w.off, uint32(len(w.dst)))

@@ -193,6 +193,6 @@ func (n *node) dropR() {
 	n.target, n.xattrs, n.xnames, n.listed = nil, nil, nil, false
 	if n.data != nil {
 		n.data.forgetLayout()
-		n.c.cache.forget(n)
+		n.forgetCached()
 	}
 }

@@ -33,6 +33,7 @@ type server struct {
 	addr    string
 	load    atomic.Int64 // bytes of reads in work
 	latency atomic.Int64 // of reads, smoothed, in nanoseconds
+	lender  lender
 
 	lanes [lanes]struct {
 		mu     sync.Mutex // held while dialing
@@ -100,6 +101,9 @@ func (v *server) dial(ctx context.Context, l lane) (*link.Conn, error) {
 	}
 	p.err = nil
 	p.conn.Store(conn)
+	if l == laneRead {
+		v.lender.met(conn)
+	}
 	if v.c.ctx.Err() != nil {
 		conn.Close() // shut may have missed it
 	}

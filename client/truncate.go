@@ -75,7 +75,7 @@ func (d *fileData) cutTo(ctx context.Context, size uint64) error {
 			w.dirty.cut(uint32(from), chunk.Size)
 		}
 	}
-	n.c.cache.drop(d, size, ^uint64(0))
+	d.dropCached(size, ^uint64(0))
 	for !d.quiet() {
 		for _, w := range d.chunks {
 			if len(w.dirty) > 0 && w.anyReady() || w.again || len(w.broken) > 0 {

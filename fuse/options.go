@@ -22,6 +22,7 @@ type Options struct {
 	DirSync    bool
 	FSName     string // first column of df and /etc/mtab; empty: chosen by Mount
 	Debug      bool   // log every request
+	NoShort    bool   // read from chunkservers of this host over the network, too
 
 	ReadAheadKB   int // of the kernel, KiB
 	MaxBackground int // requests of read-ahead and asynchronous I/O in work
@@ -101,6 +102,7 @@ var knownOptions = []option{
 	flag("async", "writes are durable after fsync (default)", func(o *Options) { o.Sync = false }),
 	flag("dirsync", "every change of a name is durable when it returns", func(o *Options) { o.DirSync = true }),
 	flag("debug", "log every request of the kernel", func(o *Options) { o.Debug = true }),
+	flag("noshortcircuit", "read from chunkservers of this host through a connection, not from their disks", func(o *Options) { o.NoShort = true }),
 	text("fsname", "NAME", "first column of df", func(o *Options) *string { return &o.FSName }),
 	number("readahead_kb", "KIB", "read-ahead of the kernel", 0, 1<<20, func(o *Options) *int { return &o.ReadAheadKB }),
 	number("max_background", "N", "asynchronous requests in work", 1, maxBackground, func(o *Options) *int { return &o.MaxBackground }),
