@@ -10,8 +10,10 @@
 // (dirs.go).
 //
 // The mount itself is made here with mount(2) on an own /dev/fuse descriptor
-// (device.go); go-fuse reads requests from it and a duplicate carries
-// notifications that go-fuse cannot send (notify.go).
+// (device.go). requests.go reads requests from it, for which it waits awake for a
+// moment (spin.go), and go-fuse takes them apart, calls the methods here and puts
+// the answers together. A duplicate of the descriptor carries notifications that
+// go-fuse cannot send (notify.go).
 //
 // Locks, in the order in which they may be taken: inode.mu or dirs.mu, then
 // nothing. None is held during a call of the client or a notification.

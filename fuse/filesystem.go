@@ -23,15 +23,16 @@ import (
 type fileSystem struct {
 	gofuse.RawFileSystem // ENOSYS for what is not here
 
-	client *client.Client
-	nodes  nodes
-	notify *Notifier
-	dirs   *dirs   // the Notifier's
-	inodes *inodes // the Notifier's
-	open   handles
-	meters *meters
-	log    *slog.Logger
-	ctx    context.Context
+	client  *client.Client
+	nodes   nodes
+	notify  *Notifier
+	dirs    *dirs   // the Notifier's
+	inodes  *inodes // the Notifier's
+	open    handles
+	replies replies
+	meters  *meters
+	log     *slog.Logger
+	ctx     context.Context
 }
 
 func (f *fileSystem) String() string { return "varve" }

@@ -22,7 +22,8 @@ import (
 // needs, as the true file system does.
 type tree struct {
 	gofuse.RawFileSystem
-	n *Notifier
+	n       *Notifier
+	replies replies
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -135,8 +136,8 @@ func (f *tree) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.Re
 	io := o.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
 	f.enter("read")
 	clear(buf)
-	io.data = buf
-	return io, gofuse.OK
+	f.replies.await(in.Unique, io)
+	return inPlace(buf), gofuse.OK
 }
 
 func (f *tree) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte) (uint32, gofuse.Status) {
@@ -187,14 +188,15 @@ func mountTree(t *testing.T) (*tree, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := gofuse.NewServer(f, fmt.Sprintf("/dev/fd/%d", fd), protocol(&o, slog.Default()))
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies,
+		time.Duration(o.SpinUS)*time.Microsecond, nil, slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.attach(ch, inode.Root, slog.Default())
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		dir: dir, log: slog.Default(), fs: &fileSystem{notify: n, ctx: ctx}, raw: raw, channel: ch,
+		dir: dir, log: slog.Default(), fs: &fileSystem{notify: n, ctx: ctx}, requests: reqs, channel: ch,
 		cancel: cancel, dead: make(chan struct{}), ended: make(chan struct{}),
 	}
 	s.start(&o)

@@ -23,17 +23,17 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res
 			return nil, statusOf(err)
 		}
 		f.meters.read.Add(n)
-		return gofuse.ReadResultData(buf[:n]), gofuse.OK
+		return inPlace(buf[:n]), gofuse.OK
 	}
 	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
 	n, err := f.fetch(h, io, buf)
 	if err != nil || n == 0 {
-		io.Done() // go-fuse does not tell when such an answer has left
-		return gofuse.ReadResultData(nil), statusOf(err)
+		io.arrived() // there are no bytes whose arrival could matter
+		return inPlace(nil), statusOf(err)
 	}
 	f.meters.read.Add(n)
-	io.data = buf[:n]
-	return io, gofuse.OK
+	f.replies.await(in.Unique, io)
+	return inPlace(buf[:n]), gofuse.OK
 }
 
 // fetch reads for the page cache. The pages stay locked until the kernel has the

@@ -26,6 +26,7 @@ type Options struct {
 
 	ReadAheadKB   int // of the kernel, KiB
 	MaxBackground int // requests of read-ahead and asynchronous I/O in work
+	SpinUS        int // how long to wait awake for the kernel's next request, us
 
 	Ignored []string // accepted for the sake of old fstab lines, without effect
 }
@@ -35,6 +36,8 @@ const (
 	defaultReadAheadKB   = 8192
 	defaultMaxBackground = 256
 	maxBackground        = 65535
+	defaultSpinUS        = 50
+	maxSpinUS            = 10000
 )
 
 // DefaultOptions are those of an empty option string. As with other network
@@ -45,6 +48,7 @@ func DefaultOptions() Options {
 		AllowOther:    os.Geteuid() == 0,
 		ReadAheadKB:   defaultReadAheadKB,
 		MaxBackground: defaultMaxBackground,
+		SpinUS:        defaultSpinUS,
 	}
 }
 
@@ -106,6 +110,7 @@ var knownOptions = []option{
 	text("fsname", "NAME", "first column of df", func(o *Options) *string { return &o.FSName }),
 	number("readahead_kb", "KIB", "read-ahead of the kernel", 0, 1<<20, func(o *Options) *int { return &o.ReadAheadKB }),
 	number("max_background", "N", "asynchronous requests in work", 1, maxBackground, func(o *Options) *int { return &o.MaxBackground }),
+	number("spin_us", "US", "how long to wait awake for the next request, microseconds; 0: sleep at once", 0, maxSpinUS, func(o *Options) *int { return &o.SpinUS }),
 }
 
 // ignoredOptions are words of fstab and of mfsmount that ask for nothing here

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"os"
 	"slices"
-
-	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 )
 
 // The kernel copies the bytes of a write(2) into its page, unlocks the page and
@@ -57,13 +55,12 @@ type fill struct {
 	seq uint64 // when it was answered
 }
 
-// pageIO is one READ or WRITE of the page cache. As a READ it is its own answer.
+// pageIO is one READ or WRITE of the page cache.
 type pageIO struct {
 	span
 	open  *openInode
 	drops uint64        // of a READ: pages.drops when its bytes were fetched
 	final bool          // of a READ: its bytes are on their way to the kernel
-	data  []byte        // of a READ
 	done  chan struct{} // closed when a READ's answer has arrived, a WRITE was carried out
 }
 
@@ -111,18 +108,8 @@ func (io *pageIO) fetched() bool {
 	return io.final
 }
 
-// Size, Bytes, Slices and Done make a READ its own gofuse.ReadResult. Because of
-// Slices go-fuse calls Done when the kernel has the answer, and not before.
-func (io *pageIO) Size() int { return len(io.data) }
-
-// Bytes is gofuse.ReadResult's.
-func (io *pageIO) Bytes([]byte) ([]byte, gofuse.Status) { return io.data, gofuse.OK }
-
-// Slices is gofuse's for answers in several pieces.
-func (io *pageIO) Slices() ([][]byte, gofuse.Status) { return [][]byte{io.data}, gofuse.OK }
-
-// Done ends a READ: the kernel has its bytes.
-func (io *pageIO) Done() {
+// arrived ends a READ: the kernel has its bytes.
+func (io *pageIO) arrived() {
 	o := io.open
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -36,15 +36,15 @@ type Config struct {
 // Server is one mount. It serves from Mount until it is unmounted, by Unmount,
 // Abort or umount(8).
 type Server struct {
-	dir     string
-	log     *slog.Logger
-	fs      *fileSystem
-	raw     *gofuse.Server
-	channel *channel
-	cancel  context.CancelFunc
-	minor   uint32        // device number, which is the connection's number too
-	dead    chan struct{} // closed when the connection to the kernel is
-	ended   chan struct{} // closed when everything is over
+	dir      string
+	log      *slog.Logger
+	fs       *fileSystem
+	requests *requests
+	channel  *channel
+	cancel   context.CancelFunc
+	minor    uint32        // device number, which is the connection's number too
+	dead     chan struct{} // closed when the connection to the kernel is
+	ended    chan struct{} // closed when everything is over
 }
 
 // Mount mounts and begins to serve. Errors about the mount point name a remedy.
@@ -103,15 +103,16 @@ func newServer(cfg Config, o *Options, dir string, fd int) (*Server, error) {
 		ctx:           ctx,
 	}
 	fs.meters = newMeters(cfg.Metrics, fs.open.len)
-	raw, err := gofuse.NewServer(fs, fmt.Sprintf("/dev/fd/%d", fd), protocol(o, cfg.Log))
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies,
+		time.Duration(o.SpinUS)*time.Microsecond, cfg.Metrics, cfg.Log)
 	if err != nil {
 		cancel()
 		ch.close()
-		return nil, fmt.Errorf("mount %s: handshake with the kernel: %w", dir, err)
+		return nil, fmt.Errorf("mount %s: %w", dir, err)
 	}
 	cfg.Notifier.attach(ch, cfg.Client.Root(), cfg.Log)
 	return &Server{
-		dir: dir, log: cfg.Log, fs: fs, raw: raw, channel: ch, cancel: cancel,
+		dir: dir, log: cfg.Log, fs: fs, requests: reqs, channel: ch, cancel: cancel,
 		dead: make(chan struct{}), ended: make(chan struct{}),
 	}, nil
 }
@@ -132,10 +133,6 @@ func protocol(o *Options, log *slog.Logger) *gofuse.MountOptions {
 			log.Error("BUG: panic while answering the kernel", "reason", reason, "stack", string(debug.Stack()))
 			return gofuse.EIO
 		},
-		// go-fuse would try to splice plain bytes, fail and fall back, with
-		// several system calls for each READ.
-		DisableSplice: true,
-
 		EnableLocks:          true,
 		EnableAcl:            true,
 		EnableSymlinkCaching: true,
@@ -162,7 +159,7 @@ func (s *Server) start(o *Options) {
 	running.Add(2)
 	go func() {
 		defer running.Done()
-		s.raw.Serve()
+		s.requests.serve()
 	}()
 	go func() {
 		defer running.Done()

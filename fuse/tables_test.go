@@ -165,7 +165,7 @@ func TestGaps(t *testing.T) {
 	if answers, stale := w.carriedOut(); answers != nil || stale {
 		t.Error("pages were dropped by nobody")
 	}
-	r.Done()
+	r.arrived()
 	w.answered(false)
 	if _, locked := o.gaps(4096); len(locked) > 0 {
 		t.Errorf("still locked: %v", locked)
@@ -176,7 +176,7 @@ func TestReadWaitsForTheWriteBefore(t *testing.T) {
 	o := &openInode{}
 	w := o.beginWrite(span{0, 100})
 	other := o.beginRead(span{100, 200}) // other bytes
-	other.Done()
+	other.arrived()
 	began := make(chan *pageIO)
 	go func() { began <- o.beginRead(span{99, 200}) }()
 	eventually(t, "the READ is noted", func() bool {
@@ -216,7 +216,7 @@ func (s *pageScript) fetch(at span) {
 func (s *pageScript) answer(at span) {
 	s.fetch(at)
 	s.read.fetched()
-	s.read.Done()
+	s.read.arrived()
 }
 
 func (s *pageScript) wrote() {

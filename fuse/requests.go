@@ -1,0 +1,329 @@
+package fuse
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/VictoriaMetrics/metrics"
+	gofuse "github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// requests carries the kernel's requests from /dev/fuse to go-fuse, which calls
+// the file system, and the answers back. It is ours and not go-fuse's for two
+// reasons. It waits for the next request awake for a moment before it sleeps:
+// waking a thread on another processor costs more than most answers. And it
+// knows when the kernel has an answer, on which the order of pages rests.
+//
+// A request is answered by the goroutine that has read it; before that another
+// one is made to read if none is left.
+type requests struct {
+	server  *gofuse.ProtocolServer
+	log     *slog.Logger
+	replies *replies
+	fd      int // reading it sleeps; owned
+	awake   int // the same connection, and reading it never sleeps; -1: there is none
+
+	mu      sync.Mutex
+	readers int  // goroutines that read or are about to
+	spinner spin // whose turn it is to wait awake
+	running sync.WaitGroup
+
+	large sync.Pool // *frame
+	small sync.Pool // *frame
+}
+
+// frame is room for a request and its answer.
+type frame struct {
+	in, out []byte
+}
+
+const (
+	headroom   = 4096 // beyond the data: headers, the fixed part of a request or answer
+	smallFrame = 8192 // holds two names, or a symbolic link's target
+
+	// maxReaders is how many goroutines stay to read when they have answered.
+	maxReaders = 2
+)
+
+func newFrame(size int) *frame {
+	return &frame{in: make([]byte, size), out: make([]byte, size)}
+}
+
+// newRequests takes over fd and answers INIT. spinFor is how long to wait awake,
+// 0: not at all.
+func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
+	r := &requests{
+		server: server, log: log, replies: replies, fd: fd, awake: -1,
+		large: sync.Pool{New: func() any { return newFrame(maxRequest + headroom) }},
+		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
+	}
+	r.spinner.init(spinFor, set)
+	err := r.initialize()
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("handshake with the kernel: %w", err)
+	}
+	if spinFor > 0 && runtime.NumCPU() > 1 {
+		if r.awake, err = cloneDevice(fd); err != nil {
+			log.Debug("requests are not awaited awake", "err", err)
+		}
+	}
+	return r, nil
+}
+
+// initialize answers the first request, INIT.
+func (r *requests) initialize() error {
+	b := r.large.Get().(*frame)
+	defer r.large.Put(b)
+	n, err := unix.Read(r.fd, b.in)
+	if err != nil {
+		return err
+	}
+	return r.answer(r.fd, b, n)
+}
+
+// cloneDevice opens /dev/fuse once more for the same connection, without sleep.
+func cloneDevice(fd int) (int, error) {
+	clone, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, deviceError(err)
+	}
+	if err := unix.IoctlSetPointerInt(clone, devClone, fd); err != nil {
+		unix.Close(clone)
+		return -1, fmt.Errorf("FUSE_DEV_IOC_CLONE: %w", err)
+	}
+	return clone, nil
+}
+
+// devClone is FUSE_DEV_IOC_CLONE, _IOR(229, 0, uint32_t).
+const devClone = 0x8004e500
+
+// serve answers until the connection ends and all requests are answered.
+func (r *requests) serve() {
+	r.mu.Lock()
+	r.admit()
+	r.mu.Unlock()
+	r.running.Wait()
+	unix.Close(r.fd)
+	if r.awake >= 0 {
+		unix.Close(r.awake)
+	}
+}
+
+// admit makes a reader. mu is held.
+func (r *requests) admit() {
+	r.readers++
+	r.running.Add(1)
+	go r.work()
+}
+
+// work reads and answers requests, one after the other.
+func (r *requests) work() {
+	defer r.running.Done()
+	for {
+		b := r.large.Get().(*frame)
+		fd, n, err := r.read(b.in)
+		if err != nil {
+			r.large.Put(b)
+			if !errors.Is(err, unix.ENODEV) { // which is the end of the mount
+				r.log.Error("requests of the kernel cannot be read", "err", err)
+			}
+			return
+		}
+		b = r.fit(b, n)
+		r.leave()
+		if err := r.answer(fd, b, n); err != nil {
+			r.log.Warn("an answer to the kernel", "err", err)
+		}
+		r.put(b)
+		if !r.stay() {
+			return
+		}
+	}
+}
+
+// leave makes sure that somebody else reads.
+func (r *requests) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers--; r.readers == 0 {
+		r.admit()
+	}
+}
+
+// stay says whether there is still need of this reader.
+func (r *requests) stay() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.readers >= maxReaders {
+		return false
+	}
+	r.readers++
+	return true
+}
+
+// read returns the next request and the descriptor that wants its answer.
+func (r *requests) read(b []byte) (fd, n int, err error) {
+	if r.awake >= 0 && r.spinner.begin() {
+		for r.spinner.more() {
+			if n, err = tryRead(r.awake, b); err != unix.EAGAIN && !passing(err) {
+				break
+			}
+		}
+		r.spinner.end(err == nil)
+		if n > 0 || err != nil && err != unix.EAGAIN && !passing(err) {
+			return r.awake, n, err
+		}
+	}
+	for {
+		if n, err = unix.Read(r.fd, b); !passing(err) {
+			return r.fd, n, err
+		}
+	}
+}
+
+// passing says whether the next read may do better: a signal, or a request that
+// was taken back meanwhile.
+func passing(err error) bool { return err == unix.EINTR || err == unix.ENOENT }
+
+// tryRead is a read that does not sleep, of which the Go scheduler need not know.
+func tryRead(fd int, b []byte) (int, error) {
+	n, _, e := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}
+
+// fit moves a request without much data into a small frame: it may have to wait
+// long for its answer.
+func (r *requests) fit(b *frame, n int) *frame {
+	if n > smallFrame || hasLargeAnswer(b.in[:n]) {
+		return b
+	}
+	s := r.small.Get().(*frame)
+	copy(s.in, b.in[:n])
+	r.large.Put(b)
+	return s
+}
+
+func (r *requests) put(b *frame) {
+	if len(b.in) == smallFrame {
+		r.small.Put(b)
+	} else {
+		r.large.Put(b)
+	}
+}
+
+// answer has a request of n bytes carried out and tells the kernel.
+func (r *requests) answer(fd int, b *frame, n int) error {
+	if n < int(unsafe.Sizeof(gofuse.InHeader{})) {
+		return fmt.Errorf("a request of %d bytes", n)
+	}
+	head := (*gofuse.InHeader)(unsafe.Pointer(&b.in[0]))
+	m, code := r.server.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
+	if code != gofuse.OK {
+		m = refuse(b.out, head.Unique, code)
+	}
+	if m == 0 {
+		return nil // FORGET and the like
+	}
+	err := sendAnswer(fd, b.out[:m])
+	if head.Opcode == opcodeRead {
+		r.replies.sent(head.Unique)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (request %d, %d bytes)", err, head.Opcode, m)
+	}
+	return nil
+}
+
+// refuse makes an answer that is only an error, and returns its length.
+func refuse(b []byte, unique uint64, code gofuse.Status) int {
+	const size = int(unsafe.Sizeof(gofuse.OutHeader{}))
+	*(*gofuse.OutHeader)(unsafe.Pointer(&b[0])) = gofuse.OutHeader{Length: uint32(size), Status: -int32(code), Unique: unique}
+	return size
+}
+
+// sendAnswer writes an answer. ENOENT is no error: nobody waits any more.
+func sendAnswer(fd int, b []byte) error {
+	for {
+		_, err := unix.Write(fd, b)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOENT, err == unix.ENODEV:
+			return nil
+		}
+		return err
+	}
+}
+
+// Numbers of requests (enum fuse_opcode) of which more must be known here than
+// go-fuse exports.
+const (
+	opcodeRead        = 15
+	opcodeGetXattr    = 22
+	opcodeListXattr   = 23
+	opcodeReadDir     = 28
+	opcodeIoctl       = 39
+	opcodeReadDirPlus = 44
+)
+
+// hasLargeAnswer says whether a request's answer may not fit a small frame.
+func hasLargeAnswer(in []byte) bool {
+	if len(in) < int(unsafe.Sizeof(gofuse.InHeader{})) {
+		return false
+	}
+	switch (*gofuse.InHeader)(unsafe.Pointer(&in[0])).Opcode {
+	case opcodeRead, opcodeReadDir, opcodeReadDirPlus, opcodeGetXattr, opcodeListXattr, opcodeIoctl:
+		return true
+	}
+	return false
+}
+
+// inPlace is the result of a READ whose bytes lie in the buffer that go-fuse gave:
+// its answer needs no copy.
+type inPlace []byte
+
+// Size, Bytes and Done make it a gofuse.ReadResult.
+func (b inPlace) Size() int { return len(b) }
+
+// Bytes is gofuse.ReadResult's.
+func (b inPlace) Bytes([]byte) ([]byte, gofuse.Status) { return b, gofuse.OK }
+
+// Done is gofuse.ReadResult's.
+func (inPlace) Done() {}
+
+// replies knows the READs of the page cache whose answers are on their way.
+type replies struct {
+	mu    sync.Mutex
+	reads map[uint64]*pageIO // by the request's number
+}
+
+// await has io.arrived called when the kernel has the answer.
+func (r *replies) await(unique uint64, io *pageIO) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.reads == nil {
+		r.reads = make(map[uint64]*pageIO)
+	}
+	r.reads[unique] = io
+}
+
+// sent is called when a READ's answer is with the kernel, or lost.
+func (r *replies) sent(unique uint64) {
+	r.mu.Lock()
+	io := r.reads[unique]
+	delete(r.reads, unique)
+	r.mu.Unlock()
+	if io != nil {
+		io.arrived()
+	}
+}
