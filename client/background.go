@@ -14,19 +14,32 @@ const (
 	batches     = 4       // in work at a time
 	freshKept   = 10e9    // ns for which a closed empty file keeps the lease it was made with
 	freshMost   = 8192    // nodes in the background above which it does not
+	restDelay   = 1e9     // ns for which such a file is not looked at
 )
 
 // queue puts a node among those with something to do in the background. mu of
 // the node is held and the node pinned.
 func (c *Client) queue(n *node) {
 	d := n.data
-	if d.queued {
+	if d.queued && !d.resting {
 		return
 	}
-	d.queued = true
-	n.pin()
+	if !d.queued {
+		d.queued = true
+		n.pin()
+	}
+	d.resting = false
 	c.taskMu.Lock()
-	c.tasks[n] = struct{}{}
+	c.tasks[n] = 0
+	c.taskMu.Unlock()
+}
+
+// rest lets the sweeps pass a node by for a moment, unless it changes. mu of the
+// node is held.
+func (c *Client) rest(n *node) {
+	n.data.resting = true
+	c.taskMu.Lock()
+	c.tasks[n] = c.now() + restDelay
 	c.taskMu.Unlock()
 }
 
@@ -54,12 +67,15 @@ func (c *Client) background() {
 	}
 }
 
-// sweep looks at every node with something to do once.
+// sweep looks once at every node with something to do that does not rest.
 func (c *Client) sweep(pressed bool) {
 	c.taskMu.Lock()
+	crowded, now := len(c.tasks) > freshMost, c.now()
 	list := make([]*node, 0, len(c.tasks))
-	for n := range c.tasks {
-		list = append(list, n)
+	for n, due := range c.tasks {
+		if due <= now || pressed || crowded {
+			list = append(list, n)
+		}
 	}
 	c.taskMu.Unlock()
 	var weak, idle []*node
@@ -69,7 +85,9 @@ func (c *Client) sweep(pressed bool) {
 			n.mu.Unlock()
 			continue
 		}
-		switch n.look(pressed, len(list) > freshMost) {
+		switch n.look(pressed, crowded) {
+		case needRest:
+			c.rest(n)
 		case needNothing:
 			n.data.queued = false
 			c.taskMu.Lock()
@@ -106,6 +124,7 @@ type need uint8
 
 const (
 	needTime    need = iota
+	needRest         // for a moment, unless it changes
 	needNothing      // any more
 	needDurable      // much was accepted, or long ago
 	needCommit       // it is durable and can be committed together with others
@@ -145,8 +164,11 @@ func (n *node) look(pressed, crowded bool) need {
 	}
 	old := (d.changed || d.sets != 0) && now-d.since > age
 	if n.closed() && n.recalls == 0 {
-		if settled && now-d.closed > closedDelay && (crowded || !n.expectant(now)) {
-			return needCommit
+		if settled && now-d.closed > closedDelay {
+			if crowded || !n.expectant(now) {
+				return needCommit
+			}
+			return needRest
 		}
 	} else if settled && (old || d.leaseIdle(now)) {
 		return needCommit

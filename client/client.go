@@ -46,7 +46,7 @@ type Client struct {
 	over  bool           // no more of them; guarded by runMu
 
 	taskMu sync.Mutex
-	tasks  map[*node]struct{} // with something to do in the background
+	tasks  map[*node]int64 // with something to do in the background, and from when on
 
 	laterMu  sync.Mutex
 	released map[inode.Ino]struct{} // no longer open here, to be told
@@ -63,7 +63,7 @@ func Connect(ctx context.Context, cfg Config) (*Client, error) {
 	c := &Client{
 		cfg: cfg, log: cfg.Log, met: newCounters(cfg.Metrics), start: time.Now(),
 		cache: newCache(cfg.CacheBytes, blockSize), maps: newCache(mapBytes, windowSize), short: newShortcuts(cfg.NoShort), budget: newBudget(cfg.WriteBuffer),
-		batches: make(chan struct{}, batches), tasks: make(map[*node]struct{}), released: make(map[inode.Ino]struct{}),
+		batches: make(chan struct{}, batches), tasks: make(map[*node]int64), released: make(map[inode.Ino]struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.budget.over = c.ctx.Done()

@@ -36,6 +36,7 @@ type fileData struct {
 	sealed     bool  // that Commit gives W back
 	hardening  bool  // the background makes it durable
 	queued     bool  // in Client.tasks, which pins the node
+	resting    bool  // and passed by for a moment
 	closed     int64 // monotonic time of the last Close
 	widowed    bool  // W was lost with unwritten data
 	losses     int   // how often W was lost
