@@ -24,22 +24,19 @@ func chunkdCommand() *cobra.Command {
 	keyFile := c.Flags().String("key-file", "", "file with the cluster key (default: cluster.key-file of the configuration)")
 	check := c.Flags().String("check", "", "check the store in this directory or on this device and exit; the chunkserver must not run, nothing is changed")
 	asJSON := c.Flags().Bool("json", false, "with --check: print JSON")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = reporting(func(c *cobra.Command, _ []string) error {
 		if *check != "" {
 			return checkStore(c.OutOrStdout(), *check, *asJSON)
 		}
 		f, err := s.load(c)
-		if err == nil {
-			if *keyFile != "" {
-				f.Cluster.KeyFile = *keyFile
-			}
-			err = runChunkd(c, f)
-		}
 		if err != nil {
-			tellParent("", err)
+			return err
 		}
-		return err
-	}
+		if *keyFile != "" {
+			f.Cluster.KeyFile = *keyFile
+		}
+		return runChunkd(c, f)
+	})
 	return c
 }
 

@@ -21,16 +21,13 @@ func masterCommand() *cobra.Command {
 	}
 	s := addSettings(c, "master", "cluster")
 	c.AddCommand(handoverCommand(), addCommand(), removeCommand(), recoverCommand())
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = reporting(func(c *cobra.Command, _ []string) error {
 		f, err := s.load(c)
-		if err == nil {
-			err = runMaster(c, f)
-		}
 		if err != nil {
-			tellParent("", err)
+			return err
 		}
-		return err
-	}
+		return runMaster(c, f)
+	})
 	return c
 }
 
@@ -39,11 +36,9 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 	if err != nil {
 		return err
 	}
-	name := f.Master.Name
-	if name == "" {
-		if name, err = os.Hostname(); err != nil {
-			return err
-		}
+	name, err := nameOr(f.Master.Name)
+	if err != nil {
+		return err
 	}
 	q, err := quorumOf(f, "master", f.Master.ID, string(f.Master.Raft))
 	if err != nil {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -20,16 +19,13 @@ func metaloggerCommand() *cobra.Command {
 		Args: cobra.NoArgs,
 	}
 	s := addSettings(c, "metalogger", "cluster")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.RunE = reporting(func(c *cobra.Command, _ []string) error {
 		f, err := s.load(c)
-		if err == nil {
-			err = runMetalogger(c, f)
-		}
 		if err != nil {
-			tellParent("", err)
+			return err
 		}
-		return err
-	}
+		return runMetalogger(c, f)
+	})
 	return c
 }
 
@@ -38,11 +34,9 @@ func runMetalogger(c *cobra.Command, f *conf.File) error {
 	if err != nil {
 		return err
 	}
-	name := f.Metalog.Name
-	if name == "" {
-		if name, err = os.Hostname(); err != nil {
-			return err
-		}
+	name, err := nameOr(f.Metalog.Name)
+	if err != nil {
+		return err
 	}
 	q, err := quorumOf(f, "metalogger", f.Metalog.ID, string(f.Metalog.Raft))
 	if err != nil {

@@ -48,6 +48,7 @@ func mfsmountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "mfsmount [HOST[:PORT]:[PATH]] MOUNTPOINT",
 		Short:   "mount the file system, with the arguments of mfsmount(8)",
+		Long:    "Mount the file system, with the arguments of mfsmount(8).\n\nMount options:\n" + fuse.OptionsHelp(),
 		Args:    cobra.RangeArgs(1, 2),
 		Version: version,
 	}
@@ -59,40 +60,34 @@ func mfsmountCommand() *cobra.Command {
 	c.Flags().StringVarP(&a.options, "option", "o", "", "mount options, separated by commas")
 	c.Flags().BoolVarP(&a.foreground, "foreground", "f", false, "stay in the foreground")
 	c.Flags().StringVar(&a.logFile, "log-file", "", "append messages to this file")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		err := func() error {
-			a.dir = args[len(args)-1]
-			if len(args) == 2 {
-				a.source = args[0]
-			}
-			moose, rest := fuse.SplitMooseOptions(a.options)
-			if h := moose["mfsmaster"]; h != "" {
-				host = h
-			}
-			if p := moose["mfsport"]; p != "" {
-				port = p
-			}
-			if d := moose["mfssubfolder"]; d != "" {
-				sub = d
-			}
-			if host != "" {
-				a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
-			}
-			var err error
-			if a.master, a.path, err = splitSource(a.source); err != nil {
-				return err
-			}
-			f, err := s.loadTool(c, a.master)
-			if err != nil {
-				return err
-			}
-			f.Mount.Options = rest
-			return mountNow(c.Context(), f, a)
-		}()
-		if err != nil {
-			tellParent("", err)
+	c.RunE = reporting(func(c *cobra.Command, args []string) error {
+		a.dir = args[len(args)-1]
+		if len(args) == 2 {
+			a.source = args[0]
 		}
-		return err
-	}
+		moose, rest := fuse.SplitMooseOptions(a.options)
+		if h := moose["mfsmaster"]; h != "" {
+			host = h
+		}
+		if p := moose["mfsport"]; p != "" {
+			port = p
+		}
+		if d := moose["mfssubfolder"]; d != "" {
+			sub = d
+		}
+		if host != "" {
+			a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
+		}
+		var err error
+		if a.master, a.path, err = splitSource(a.source); err != nil {
+			return err
+		}
+		f, err := s.loadTool(c, a.master)
+		if err != nil {
+			return err
+		}
+		f.Mount.Options = rest
+		return mountNow(c.Context(), f, a)
+	})
 	return c
 }

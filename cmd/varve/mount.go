@@ -38,7 +38,7 @@ func mountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "mount [HOST:PORT[:/SUBDIR]] DIR",
 		Short:   "mount the file system on a directory",
-		Long:    "Mount the file system on DIR and return when it is mounted; 'umount DIR' ends it.\nWithout HOST:PORT the masters of the configuration, or of a running 'varve up', are used.",
+		Long:    "Mount the file system on DIR and return when it is mounted; 'umount DIR' ends it.\nWithout HOST:PORT the masters of the configuration, or of a running 'varve up', are used.\n\nMount options:\n" + fuse.OptionsHelp(),
 		Example: "  varve mount 192.0.2.1:9421 /mnt/varve\n  varve mount 192.0.2.1:9421:/projects /mnt/projects -o ro",
 		Args:    cobra.RangeArgs(1, 2),
 	}
@@ -47,7 +47,7 @@ func mountCommand() *cobra.Command {
 	c.Flags().StringVarP(&a.options, "option", "o", "", "mount options, separated by commas")
 	c.Flags().BoolVarP(&a.foreground, "foreground", "f", false, "stay in the foreground")
 	c.Flags().StringVar(&a.logFile, "log-file", "", "append messages to this file (default: standard error with -f, else none)")
-	c.RunE = func(c *cobra.Command, args []string) error {
+	c.RunE = reporting(func(c *cobra.Command, args []string) error {
 		a.dir = args[len(args)-1]
 		if len(args) == 2 {
 			a.source = args[0]
@@ -57,21 +57,18 @@ func mountCommand() *cobra.Command {
 			return err
 		}
 		f, err := s.loadTool(c, master)
-		if err == nil {
-			if *keyFile != "" {
-				f.Cluster.KeyFile = *keyFile
-			}
-			if c.Flags().Changed("option") {
-				f.Mount.Options = a.options
-			}
-			a.master, a.path = master, path
-			err = mountNow(c.Context(), f, a)
-		}
 		if err != nil {
-			tellParent("", err)
+			return err
 		}
-		return err
-	}
+		if *keyFile != "" {
+			f.Cluster.KeyFile = *keyFile
+		}
+		if c.Flags().Changed("option") {
+			f.Mount.Options = a.options
+		}
+		a.master, a.path = master, path
+		return mountNow(c.Context(), f, a)
+	})
 	return c
 }
 

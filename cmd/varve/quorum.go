@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/admin"
 	"github.com/varvefs/varve/master"
 )
 
@@ -56,24 +57,9 @@ func addCommand() *cobra.Command {
 		Example: "  varve master add 4 192.0.2.4:9419",
 		Args:    cobra.ExactArgs(2),
 	}
-	s := addSettings(c, "cluster")
-	c.RunE = func(c *cobra.Command, args []string) error {
-		id, err := strconv.ParseUint(args[0], 10, 32)
-		if err != nil {
-			return fmt.Errorf("%q is not a number", args[0])
-		}
-		cl, err := dialAdmin(c, s, "")
-		if err != nil {
-			return err
-		}
-		defer cl.Close()
-		if err := cl.AddVoter(c.Context(), id, args[1]); err != nil {
-			return err
-		}
-		fmt.Fprintf(c.OutOrStdout(), "voter %d is a member; add it to cluster.voters on all hosts\n", id)
-		return nil
-	}
-	return c
+	return changeVoters(c, func(ctx context.Context, cl *admin.Client, id uint64, args []string) (string, error) {
+		return "voter %d is a member; add it to cluster.voters on all hosts\n", cl.AddVoter(ctx, id, args[0])
+	})
 }
 
 func removeCommand() *cobra.Command {
@@ -83,21 +69,30 @@ func removeCommand() *cobra.Command {
 		Long:  "Remove a master or metalogger from the voters, one that is lost for example. Its number is not to be used again.",
 		Args:  cobra.ExactArgs(1),
 	}
+	return changeVoters(c, func(ctx context.Context, cl *admin.Client, id uint64, _ []string) (string, error) {
+		return "voter %d is no member any more; take it out of cluster.voters on all hosts\n", cl.RemoveVoter(ctx, id)
+	})
+}
+
+// changeVoters gives c its run: change does the work for the voter with the
+// number in the first argument, and returns what to say then.
+func changeVoters(c *cobra.Command, change func(ctx context.Context, cl *admin.Client, id uint64, rest []string) (string, error)) *cobra.Command {
 	s := addSettings(c, "cluster")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		id, err := strconv.ParseUint(args[0], 10, 32)
 		if err != nil {
-			return fmt.Errorf("%q is not a number", args[0])
+			return fmt.Errorf("voter %q: it must be a number", args[0])
 		}
 		cl, err := dialAdmin(c, s, "")
 		if err != nil {
 			return err
 		}
 		defer cl.Close()
-		if err := cl.RemoveVoter(c.Context(), id); err != nil {
+		said, err := change(c.Context(), cl, id, args[1:])
+		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "voter %d is no member any more; take it out of cluster.voters on all hosts\n", id)
+		fmt.Fprintf(c.OutOrStdout(), said, id)
 		return nil
 	}
 	return c

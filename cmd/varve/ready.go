@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/cobra"
 )
 
 // readyEnv names the pipe on which a child process tells its parent that it is
@@ -31,6 +33,17 @@ func tellParent(text string, err error) {
 		fmt.Fprintf(f, "ready %s\n", text)
 	}
 	f.Close()
+}
+
+// reporting has a waiting parent told why a command failed.
+func reporting(run func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(c *cobra.Command, args []string) error {
+		err := run(c, args)
+		if err != nil {
+			tellParent("", err)
+		}
+		return err
+	}
 }
 
 // startReady starts cmd with a pipe for tellParent and gives the reader of it.

@@ -83,3 +83,11 @@ func readKey(name string) ([]byte, error) {
 	}
 	return key, nil
 }
+
+// nameOr is the configured name of this host, or the one that it has.
+func nameOr(configured string) (string, error) {
+	if configured != "" {
+		return configured, nil
+	}
+	return os.Hostname()
+}
