@@ -14,8 +14,8 @@
 //   - Never gossip: it may be forged by any host of the cluster, and late by seconds.
 //
 // A voter that cannot serve (a metalogger) waits Holdback longer, so that a
-// master wins where one can; if it leads all the same, because only it has the
-// last entries, it hands over as soon as a master answers.
+// master wins where one can, unless a master has asked for votes that has less of the log.
+// If it leads, because only it has the last entries, it hands over as soon as a master answers.
 //
 // A leader hands over when it is told to stop, by an operator's order, and when its own
 // disk stalls: raft would let it go on with the disks of the others, but it could

@@ -11,7 +11,7 @@ import (
 // TestGolden plays the scripts in testdata. All times are milliseconds.
 //
 //	new self=2 masters=(1,2)
-//	step at=100 term=5 leader=1 heard=90 [ready] [lease=600] [syncing=20] [peers=(2:0,3:7)]   peers with their lag; a lag of -1: silent
+//	step at=100 term=5 leader=1 heard=90 [ready] [lease=600] [syncing=20] [longest] [peers=(2:0,3:7)]   peers with their lag; a lag of -1: silent
 //	died voter=1 term=5 | handover [to=2] | stop
 func TestGolden(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -46,7 +46,7 @@ func TestGolden(t *testing.T) {
 				m.Stop()
 			case "step":
 				v := View{Term: number("term"), Leader: number("leader"), Ready: d.HasArg("ready"),
-					Lease: ms("lease"), Heard: ms("heard"), Syncing: ms("syncing"), Peers: peersOf(t, d)}
+					Lease: ms("lease"), Heard: ms("heard"), Syncing: ms("syncing"), Longest: d.HasArg("longest"), Peers: peersOf(t, d)}
 				var b strings.Builder
 				for _, a := range m.Step(ms("at"), v) {
 					fmt.Fprintln(&b, a)

@@ -31,6 +31,7 @@ type View struct {
 	Ready   bool   // leading, and all of the terms before has been applied
 	Lease   Nanos  // until when it surely is the only leader; 0: no lease
 	Heard   Nanos  // when the leader was last heard; 0: not since this voter started
+	Longest bool   // a voter asked for votes that has less of the log than this one
 	Syncing Nanos  // since when a sync of the journal has been running; 0: none
 	Peers   []Peer // known to leaders only
 }
@@ -224,7 +225,11 @@ func (m *Machine) due(v View) (Nanos, string) {
 	if m.freeAt != 0 {
 		at, gone, why = m.freeAt, m.obituary.Voter, "the leader is dead"
 	}
-	if !m.serves {
+	switch {
+	case m.serves:
+	case v.Longest: // nobody else may be able to win
+		return at, "the candidate lacks what this voter has"
+	default:
 		return at + m.cfg.Holdback, why
 	}
 	return at + m.rank(gone)*m.cfg.Voting, why

@@ -23,6 +23,8 @@ type FailoverOptions struct {
 	Dir      string
 	Workers  int           // each in a directory of its own
 	Data     int           // callers that read and write a file each, past the page cache
+	Keep     int           // files that a caller leaves there at most; 0: all
+	Sync     int           // one change in so many is followed by a sync of the directory; 0: none
 	Pace     time.Duration // pause of a worker between two changes
 	Duration time.Duration
 	Record   string // file to write the FailoverRecord to
@@ -132,6 +134,19 @@ func failoverWorker(ctx context.Context, o FailoverOptions, w int, dir string) *
 		last = now
 		return true
 	}
+	home, err := os.Open(filepath.Join(o.Dir, dir))
+	if err != nil {
+		r.Failed, r.Error = 1, err.Error()
+		return r
+	}
+	defer home.Close()
+	made := []string{}
+	gone := func(name string) {
+		delete(there, name) // in doubt
+		if change(func() error { return os.Remove(filepath.Join(o.Dir, name)) }) {
+			there[name] = false
+		}
+	}
 	for i := 0; ctx.Err() == nil; i++ {
 		name := filepath.Join(dir, fmt.Sprintf("f%07d", i))
 		path := filepath.Join(o.Dir, name)
@@ -147,16 +162,23 @@ func failoverWorker(ctx context.Context, o FailoverOptions, w int, dir string) *
 			delete(there, name)
 			if change(func() error { return os.Rename(path, path+".r") }) {
 				there[name], there[name+".r"] = false, true
+				made = append(made, name+".r")
 			}
 		case 2:
-			delete(there, name)
-			if change(func() error { return os.Remove(path) }) {
-				there[name] = false
-			}
+			gone(name)
 		default:
-			continue
+			made = append(made, name)
 		}
 		time.Sleep(o.Pace)
+		if o.Keep > 0 && len(made) > o.Keep {
+			gone(made[0])
+			made = made[1:]
+			time.Sleep(o.Pace)
+		}
+		if o.Sync > 0 && i%o.Sync == 0 {
+			change(home.Sync)
+			time.Sleep(o.Pace)
+		}
 	}
 	for name, yes := range there {
 		if yes {

@@ -137,7 +137,7 @@ func (e *election) masters(known []gossip.Member) (ids []uint64) {
 	for _, id := range e.voters {
 		meta := e.cfg.meta.Role == gossip.Metalogger && id == e.cfg.q.id
 		for _, m := range known {
-			meta = meta || m.Meta.Voter == id && m.Meta.Role == gossip.Metalogger
+			meta = meta || id != e.cfg.q.id && m.Meta.Voter == id && m.Meta.Role == gossip.Metalogger
 		}
 		if !meta {
 			ids = append(ids, id)

@@ -24,6 +24,8 @@ func perfFailoverCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Record, "record", "", "file for what was acknowledged (required)")
 	c.Flags().IntVar(&o.Workers, "workers", 4, "callers at the same time")
 	c.Flags().IntVar(&o.Data, "data", 0, "callers that read and write a file each, past the page cache")
+	c.Flags().IntVar(&o.Keep, "keep", 0, "files that a caller leaves there at most (0: all)")
+	c.Flags().IntVar(&o.Sync, "sync", 0, "one change in so many is followed by a sync of the directory (0: none)")
 	c.Flags().DurationVar(&o.Pace, "pace", 2*time.Millisecond, "pause of a caller between two changes")
 	c.Flags().DurationVar(&o.Duration, "duration", 20*time.Second, "how long to work")
 	c.Flags().BoolVar(&check, "check", false, "look for what was acknowledged")

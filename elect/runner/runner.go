@@ -210,7 +210,7 @@ func (r *Runner) step() time.Duration {
 func (r *Runner) view() (elect.View, elect.Nanos) {
 	s := r.cfg.Log.Status()
 	now := elect.Nanos(journal.BootTime())
-	v := elect.View{Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(r.cfg.Log.Lease()), Heard: elect.Nanos(s.Heard), Syncing: elect.Nanos(s.Writing)}
+	v := elect.View{Term: s.Term, Leader: s.Leader, Lease: elect.Nanos(r.cfg.Log.Lease()), Heard: elect.Nanos(s.Heard), Syncing: elect.Nanos(s.Writing), Longest: s.Longest}
 	if v.Leader == r.cfg.Self {
 		if err := r.cfg.Addresses.Leads(s.Term); err != nil {
 			r.cfg.Logger.Error("cannot tell the supervisor which term this master leads", "err", err)

@@ -147,6 +147,7 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	switch m.GetType() {
 	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap, raftpb.MsgTimeoutNow:
 		if l.hearing.posthumous(l, m) {
+			l.inherit(m)
 			return false
 		}
 	}
@@ -154,6 +155,7 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	case raftpb.MsgTimeoutNow:
 		l.hearing.offer = cmp.Or(string(m.GetContext()), "it does not say why")
 	case raftpb.MsgVote, raftpb.MsgPreVote:
+		l.hearing.behind(l, m)
 		// A vote for a successor that the leader itself has named breaks no promise.
 		return l.ticks >= l.lease.mute || string(m.GetContext()) == "CampaignTransfer"
 	case raftpb.MsgHeartbeat:
@@ -252,7 +254,7 @@ func (l *Log) tick() {
 		l.resign()
 	}
 	l.remind()
-	if l.ticks%progressTicks == 0 {
+	if l.ticks%progressTicks == 0 || l.ticks < l.hearing.freshTo {
 		l.progress()
 	}
 }
@@ -275,7 +277,8 @@ func (l *Log) resign() {
 	}
 }
 
-// progressTicks is how often Status.Peers is renewed.
+// progressTicks is how often Status.Peers is renewed. It is at every tick while
+// a leader is new: it may want to hand over at once.
 const progressTicks = 4
 
 // progress publishes how far the others are.

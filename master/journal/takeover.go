@@ -25,12 +25,14 @@ type hearing struct {
 	term uint64 // in which term
 
 	// Frames of a dead leader may still be on their way when its death is known.
-	// Were they taken for a sign of life, this voter would be bound for another
-	// election timeout. So they are not listened to, for as long as one lasts: an
-	// obituary that was wrong does no more harm than a cable pulled for that time.
+	// Their entries are welcome: who has them all may lead next. But were they taken
+	// for a sign of life, this voter would be bound for another election timeout.
+	// An obituary that was wrong does no more harm than a cable pulled for that time.
 	dead     uint64 // voter that led deadTerm
 	deadTerm uint64
 	deadTo   uint64 // tick
+
+	freshTo uint64 // tick up to which this leader is new
 
 	asked int64  // Config.Clock when this voter first asked for votes since a leader was heard; 0: not yet
 	offer string // why its leader wanted it to lead; empty: no offer
@@ -46,6 +48,17 @@ func (h *hearing) bury(l *Log) {
 	h.lost = fmt.Sprintf("voter %d died", h.lead)
 }
 
+// inherit takes a word of a dead leader: the entries, but not that it lives.
+func (l *Log) inherit(m *raftpb.Message) {
+	if m.GetType() != raftpb.MsgApp {
+		return
+	}
+	l.step(m)
+	if err := l.rn.ForgetLeader(); err != nil {
+		l.cfg.Log.Debug("journal: raft does not forget its leader", "err", err)
+	}
+}
+
 // posthumous tells whether m was sent by a leader that is known to be dead.
 func (h *hearing) posthumous(l *Log, m *raftpb.Message) bool {
 	return h.dead != 0 && m.GetFrom() == h.dead && m.GetTerm() == h.deadTerm && l.ticks < h.deadTo
@@ -55,7 +68,17 @@ func (h *hearing) posthumous(l *Log, m *raftpb.Message) bool {
 func (h *hearing) hear(l *Log, m *raftpb.Message) {
 	h.at, h.lead, h.term, h.asked, h.offer, h.lost = l.cfg.Clock(), m.GetFrom(), m.GetTerm(), 0, "", ""
 	l.mu.Lock()
-	l.view.Heard = h.at
+	l.view.Heard, l.view.Longest = h.at, false
+	l.mu.Unlock()
+}
+
+// behind looks at a request for votes: a candidate that has less of the log than
+// this voter cannot win while this one has to be asked.
+func (h *hearing) behind(l *Log, m *raftpb.Message) {
+	_, last := l.st.bounds()
+	longer := last.Term > m.GetLogTerm() || last.Term == m.GetLogTerm() && last.Index > m.GetIndex()
+	l.mu.Lock()
+	l.view.Longest = longer
 	l.mu.Unlock()
 }
 
@@ -114,6 +137,7 @@ func (l *Log) role(was raft.StateType) {
 		if l.single {
 			return
 		}
+		l.hearing.freshTo = l.ticks + electionTicks
 		t := l.hearing.won(l, l.term())
 		l.takeover.Store(t)
 		l.cfg.Log.Info("journal: elected", "term", t.Term, "cause", t.Cause, "silent", t.Silent.Round(time.Millisecond), "votes took", t.Votes.Round(100*time.Microsecond))

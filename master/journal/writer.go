@@ -16,6 +16,12 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
+// A write that takes longer than slowWrite is worth a line in the log, one every slowPause.
+const (
+	slowWrite = 100 * time.Millisecond
+	slowPause = time.Second
+)
+
 // errStopped ends a wait for a new file when the log is closed.
 var errStopped = errors.New("the log is closed")
 
@@ -46,6 +52,7 @@ type writer struct {
 	sum     uint32 // of the last frame
 	hard    hard   // newest known
 	written hard   // as the last frame says
+	slowAt  time.Time
 
 	// syncing is held over a Sync and over closing a file. It is taken before mu.
 	syncing sync.Mutex
@@ -198,7 +205,12 @@ func (w *writer) flush(b []byte, records int, last uint64) error {
 	}
 	w.mu.Unlock()
 	w.sum, w.written = f.sum, f.Hard
-	w.m.frame(len(full), records, time.Since(begun))
+	took := time.Since(begun)
+	w.m.frame(len(full), records, took)
+	if took > slowWrite && begun.Sub(w.slowAt) > slowPause {
+		w.slowAt = begun
+		w.log.Warn("journal: the disk is slow", "file", w.dir.Path(fileName(w.number)), "bytes", len(full), "took", took.Round(time.Millisecond))
+	}
 	return nil
 }
 

@@ -50,7 +50,7 @@ type Config struct {
 const (
 	imagesKept   = 2 // at least
 	collectEvery = 2 * time.Second
-	handEvery    = 100 * time.Millisecond
+	handEvery    = 20 * time.Millisecond
 )
 
 // Metalogger is a running metalogger. Its methods may be called from any goroutine.

@@ -39,6 +39,7 @@ var (
 	show    = flag.String("table", "", "show the figures of this file instead")
 	slow    = flag.Float64("slow", 0, "with --table: show the traces of stalls from so many ms on")
 	workers = flag.Int("workers", 2, "callers that change names")
+	verbose = flag.Bool("verbose", false, "trace what raft does, too")
 	calm    = flag.Duration("calm", time.Second, "pause after all is well again, before the next round")
 )
 
@@ -60,9 +61,11 @@ func main() {
 type result struct {
 	What   string    `json:"what"`
 	At     time.Time `json:"at"`
-	Stall  float64   `json:"stall_ms"` // longest of a caller that changes names
-	Data   float64   `json:"data_ms"`  // longest of a caller that reads and writes
-	Sync   float64   `json:"sync_ms"`  // longest sync of the disk meanwhile
+	Stall  float64   `json:"stall_ms"`  // longest of a caller that changes names, that touches the first window
+	Later  float64   `json:"later_ms"`  // the same after it: the other voter comes back
+	Before float64   `json:"before_ms"` // the same before the strike: what the machine does by itself
+	Data   float64   `json:"data_ms"`   // longest of a caller that reads and writes
+	Sync   float64   `json:"sync_ms"`   // longest sync of the disk meanwhile
 	Median float64   `json:"sync_median_ms"`
 	Trace  []event   `json:"trace"`
 	struck span
@@ -98,7 +101,7 @@ func run() error {
 	if said, err := exec.Command("cp", *binary, b.bin).CombinedOutput(); err != nil {
 		return fmt.Errorf("%w: %s", err, said)
 	}
-	if b.Plan, err = plan.New(plan.Options{Packaging: "packaging", Binary: b.bin, Dir: home}); err != nil {
+	if b.Plan, err = plan.New(plan.Options{Packaging: "packaging", Binary: b.bin, Dir: home, Replace: replace()}); err != nil {
 		return err
 	}
 	defer b.Close()
@@ -112,13 +115,21 @@ func run() error {
 	return save(results)
 }
 
+// replace makes the daemons say what raft does, for the traces.
+func replace() map[string]string {
+	if !*verbose {
+		return nil
+	}
+	return map[string]string{"[cluster]\n": "[cluster]\nlog = \"debug\"\n"}
+}
+
 // measure runs the load, and strikes again and again.
 func (b *bench) measure(k kind) ([]result, error) {
 	if _, err := b.Mount("load", "-o", "dirsync"); err != nil {
 		return nil, err
 	}
 	record := filepath.Join(b.dir, "record.json")
-	load := exec.Command(b.bin, "perf", "failover", "--dir", "/mnt/load", "--record", record, "--workers", fmt.Sprint(*workers), "--data", "1", "--duration", "1h")
+	load := exec.Command(b.bin, "perf", "failover", "--dir", "/mnt/load", "--record", record, "--workers", fmt.Sprint(*workers), "--keep", "500", "--data", "1", "--duration", "1h")
 	var said strings.Builder
 	load.Stdout, load.Stderr = &said, &said
 	if err := b.Hosts["client"].Start(load); err != nil {
@@ -175,8 +186,11 @@ func (b *bench) round(k kind) (result, error) {
 
 // judge fills in what is known when the load has ended.
 func (b *bench) judge(r *result, rec *perf.FailoverRecord, disk *diskWatch) {
-	gap := perf.Longest(rec.Stalls, r.struck.from, r.struck.to)
-	r.Stall, r.Data = gap.Millis, perf.Longest(rec.Data, r.struck.from, r.struck.to).Millis
+	end := r.struck.from.Add(window)
+	gap := perf.Longest(rec.Stalls, r.struck.from, end)
+	r.Stall, r.Data = gap.Millis, perf.Longest(rec.Data, r.struck.from, end).Millis
+	r.Later = perf.Longest(after(rec.Stalls, end), end, r.struck.to).Millis
+	r.Before = perf.Longest(rec.Stalls, r.struck.from.Add(-window), r.struck.from.Add(-50*time.Millisecond)).Millis
 	until := r.struck.from.Add(2 * time.Second)
 	if gap.Millis > 0 && gap.End().After(until) {
 		until = gap.End()
@@ -187,6 +201,20 @@ func (b *bench) judge(r *result, rec *perf.FailoverRecord, disk *diskWatch) {
 		r.Trace = merge(r.Trace, r.struck.from, event{Where: "client", What: "last reply before the stall"}, gap.From)
 		r.Trace = merge(r.Trace, r.struck.from, event{Where: "client", What: "first reply after it"}, gap.End())
 	}
+}
+
+// window is the time after the strike in which a stall must have begun to be its
+// consequence, beyond the election timeout.
+const window = time.Second
+
+// after is the gaps that begin after a time.
+func after(gaps []perf.FailoverGap, at time.Time) (list []perf.FailoverGap) {
+	for _, g := range gaps {
+		if g.From.After(at) {
+			list = append(list, g)
+		}
+	}
+	return list
 }
 
 // healthy waits until a master leads and holds the address and all voters are up

@@ -28,8 +28,8 @@ func table(name string) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	fmt.Println("| what | rounds | stall p50 / p99 / longest ms | data p50 / longest ms | sync p50 / longest ms |")
-	fmt.Println("|---|---|---|---|---|")
+	fmt.Println("| what | rounds | stall p50 / p99 / longest ms | before p50 / longest ms | data p50 / longest ms | sync p50 / longest ms |")
+	fmt.Println("|---|---|---|---|---|---|")
 	for _, what := range kindNames() {
 		list := byKind[what]
 		if len(list) == 0 {
@@ -37,10 +37,11 @@ func table(name string) error {
 		}
 		stall := column(list, func(r *result) float64 { return r.Stall })
 		data := column(list, func(r *result) float64 { return r.Data })
+		before := column(list, func(r *result) float64 { return r.Before })
 		median := column(list, func(r *result) float64 { return r.Median })
 		sync := column(list, func(r *result) float64 { return r.Sync })
-		fmt.Printf("| %s | %d | %.0f / %.0f / %.0f | %.0f / %.0f | %.1f / %.0f |\n", what, len(list),
-			quantile(stall, 0.5), quantile(stall, 0.99), quantile(stall, 1), quantile(data, 0.5), quantile(data, 1), quantile(median, 0.5), quantile(sync, 1))
+		fmt.Printf("| %s | %d | %.0f / %.0f / %.0f | %.0f / %.0f | %.0f / %.0f | %.1f / %.0f |\n", what, len(list),
+			quantile(stall, 0.5), quantile(stall, 0.99), quantile(stall, 1), quantile(before, 0.5), quantile(before, 1), quantile(data, 0.5), quantile(data, 1), quantile(median, 0.5), quantile(sync, 1))
 	}
 	for _, what := range kindNames() {
 		for _, r := range byKind[what] {
@@ -53,7 +54,7 @@ func table(name string) error {
 }
 
 func printTrace(r *result) {
-	fmt.Printf("\n%s at %s: stall %.0f ms, data %.0f ms, longest sync %.0f ms\n", r.What, r.At.Format("15:04:05.000"), r.Stall, r.Data, r.Sync)
+	fmt.Printf("\n%s at %s: stall %.0f ms (%.0f before, %.0f later), data %.0f ms, longest sync %.0f ms\n", r.What, r.At.Format("15:04:05.000"), r.Stall, r.Before, r.Later, r.Data, r.Sync)
 	for _, e := range r.Trace {
 		fmt.Printf("%9.1f  %-24s %s\n", e.Ms, e.Where, e.What)
 	}
