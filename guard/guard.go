@@ -167,7 +167,7 @@ func (c *child) stop(ctx context.Context, p *os.Process, ended <-chan struct{}) 
 func (c *child) bury(read <-chan struct{}) {
 	select {
 	case <-read:
-	case <-time.After(100 * time.Millisecond): // somebody else has its end of the socket
+	case <-time.After(20 * time.Millisecond): // somebody else has its end of the socket
 	}
 	c.mu.Lock()
 	c.dying = true

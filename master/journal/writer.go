@@ -18,8 +18,8 @@ import (
 
 // A write that takes longer than slowWrite is worth a line in the log, one every slowPause.
 const (
-	slowWrite = 100 * time.Millisecond
-	slowPause = time.Second
+	slowWrite = 200 * time.Millisecond
+	slowPause = 5 * time.Second
 )
 
 // errStopped ends a wait for a new file when the log is closed.

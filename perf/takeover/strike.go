@@ -14,15 +14,15 @@ import (
 type kind func(b *bench, active, standby string) error
 
 // away is how long a host or process that comes back is away.
-const away = 2500 * time.Millisecond
+const away = 1800 * time.Millisecond
 
 var kinds = map[string]kind{
 	"handover": func(b *bench, _, _ string) error {
 		_, err := b.Varve("client", "master", "handover")
 		return err
 	},
-	"kill":    func(b *bench, active, _ string) error { return b.signal(active, syscall.SIGKILL) },
-	"standby": func(b *bench, _, standby string) error { return b.signal(standby, syscall.SIGKILL) },
+	"kill":    func(b *bench, active, _ string) error { return b.kill(active) },
+	"standby": func(b *bench, _, standby string) error { return b.kill(standby) },
 	"metalogger": func(b *bench, _, _ string) error {
 		u := b.Unit("metalogger", "varve-metalogger")
 		if err := u.Signal(syscall.SIGKILL); err != nil {
@@ -61,11 +61,24 @@ var kinds = map[string]kind{
 
 func kindNames() []string { return slices.Sorted(maps.Keys(kinds)) }
 
-// signal sends a signal to the master below the supervisor.
-func (b *bench) signal(host string, sig syscall.Signal) error {
-	pid := b.Unit(host, "varve-master").Child()
+// kill kills the master below the supervisor. Later the unit is started anew: a
+// supervisor whose master dies again and again lets more and more time pass before it
+// starts the next one.
+func (b *bench) kill(host string) error {
+	u := b.Unit(host, "varve-master")
+	pid := u.Child()
 	if pid == 0 {
 		return fmt.Errorf("no master runs on %s", host)
 	}
-	return syscall.Kill(pid, sig)
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return err
+	}
+	time.Sleep(window)
+	if err := u.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	if err := u.Wait(10 * time.Second); err != nil {
+		return err
+	}
+	return b.StartUnit(host, "varve-master")
 }

@@ -26,7 +26,7 @@ func merge(list []event, zero time.Time, e event, at time.Time) []event {
 }
 
 // telling are the lines of the logs that belong to a failover.
-var telling = regexp.MustCompile(`msg="?(election|journal: |leading|this master|the master|handing|took the|dropped the|the right|all mounts|mount is back|a supervisor|another master|connected to the master|voters: |master is|chunkserver does|cannot|raft: )`)
+var telling = regexp.MustCompile(`msg="?(election|journal: |leading|this master|the master|handing|took the|dropped the|the right|all mounts|mount is back|a supervisor|another master|connected to the master|voters: |master is|chunkserver does|cannot|raft: .*(MsgVote|MsgPreVote|became|forgetting|campaign|rejected|transfer))`)
 
 // trace reads what all machines said between two moments.
 func (b *bench) trace(from, to time.Time) (list []event) {

@@ -2,14 +2,19 @@ package ha
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/varvefs/varve/gossip"
 	"github.com/varvefs/varve/perf"
 	"github.com/varvefs/varve/test/lan"
 	"github.com/varvefs/varve/test/plan"
@@ -20,12 +25,14 @@ import (
 const lengthVariable = "VARVE_HA"
 
 func TestMain(m *testing.M) {
-	if text := os.Getenv(loadVariable); text != "" {
-		if err := runLoad(text); err != nil {
-			fmt.Fprintln(os.Stderr, "load:", err)
-			os.Exit(1)
+	for variable, run := range map[string]func(string) error{loadVariable: runLoad, forgeVariable: runForgery} {
+		if text := os.Getenv(variable); text != "" {
+			if err := run(text); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", variable, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
 		}
-		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -59,7 +66,11 @@ func start(t *testing.T) *arena {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	p, err := plan.New(plan.Options{Packaging: "../../packaging", Binary: bin, Dir: dir})
+	o := plan.Options{Packaging: "../../packaging", Binary: bin, Dir: dir}
+	if disks() == "" {
+		o.Disk = 1 << 30
+	}
+	p, err := plan.New(o)
 	if err != nil {
 		t.Skip("no namespaces here: ", err)
 	}
@@ -91,19 +102,12 @@ func (a *arena) active() (active, standby string) {
 		if active != "master1" && active != "master2" {
 			return false
 		}
-		out, err := a.Varve("client", "status", "--json")
-		var st struct {
-			Masters []struct {
-				Role string
-				Down bool
-				Lag  uint64
-			}
-		}
-		if err != nil || json.Unmarshal([]byte(out), &st) != nil || len(st.Masters) != 3 {
+		list, err := a.voters()
+		if err != nil || len(list) != 3 {
 			return false
 		}
 		roles := ""
-		for _, m := range st.Masters {
+		for _, m := range list {
 			if m.Down || m.Lag > 1000 {
 				return false
 			}
@@ -112,56 +116,116 @@ func (a *arena) active() (active, standby string) {
 		return strings.Contains(roles, "leader") && strings.Contains(roles, "standby") && strings.Contains(roles, "metalogger")
 	})
 	if err != nil {
-		a.t.Fatal(err)
+		list, also := a.voters()
+		a.t.Fatalf("%v; %s has the address, the voters: %+v, %v", err, a.watch.holders(), list, also)
 	}
 	return active, map[string]string{"master1": "master2", "master2": "master1"}[active]
 }
 
-// round runs the load, strikes once, and checks everything.
-func (a *arena) round(f fault, length time.Duration) {
+// load is what works on the mounts during a round.
+type load struct {
+	a               *arena
+	home            string
+	changes, fights *exec.Cmd
+	said            strings.Builder
+	record, history string
+	stop            string // file that ends the fights
+}
+
+func (a *arena) load() *load {
 	t := a.t
 	t.Helper()
-	a.n++
-	active, standby := a.active()
-	a.watch.take()
-	home := fmt.Sprintf("round%d", a.n)
-	record, history, stop := filepath.Join(a.dir, home+".json"), filepath.Join(a.dir, home+".history"), filepath.Join(a.dir, home+".stop")
-	client := a.Hosts["client"]
-	if _, err := client.Run("mkdir", "/mnt/one/"+home, "/mnt/one/"+home+"/load", "/mnt/one/"+home+"/fight"); err != nil {
+	l := &load{a: a, home: fmt.Sprintf("round%d", a.n)}
+	base := filepath.Join(a.dir, l.home)
+	l.record, l.history, l.stop = base+".json", base+".history", base+".stop"
+	at := "/mnt/one/" + l.home
+	if _, err := a.Hosts["client"].Run("mkdir", at, at+"/load", at+"/fight"); err != nil {
 		t.Fatal(err)
 	}
-	order, err := json.Marshal(loadOrder{Mounts: []string{"/mnt/one/" + home + "/fight", "/mnt/two/" + home + "/fight"}, Out: history, Stop: stop, Workers: 4, Seed: uint64(a.n)})
+	order, err := json.Marshal(loadOrder{Mounts: []string{at + "/fight", "/mnt/two/" + l.home + "/fight"}, Out: l.history, Stop: l.stop, Workers: 4, Seed: uint64(a.n)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	fighters := exec.Command(os.Args[0])
-	fighters.Env = append(os.Environ(), loadVariable+"="+string(order))
-	load := exec.Command(a.bin, "perf", "failover", "--dir", "/mnt/one/"+home+"/load", "--record", record, "--workers", "2", "--duration", length.String())
-	var said strings.Builder
-	for _, c := range []*exec.Cmd{fighters, load} {
-		c.Stderr = &said
-		if err := client.Start(c); err != nil {
+	l.fights = exec.Command(os.Args[0])
+	l.fights.Env = append(os.Environ(), loadVariable+"="+string(order))
+	// Its directories are synced part of the time: a mount that is alone in one
+	// goes ahead of the changelog otherwise, and does not notice who leads.
+	l.changes = exec.Command(a.bin, "perf", "failover", "--dir", at+"/load", "--record", l.record, "--workers", "2", "--sync", "3", "--duration", "1h")
+	for _, c := range []*exec.Cmd{l.fights, l.changes} {
+		c.Stderr = &l.said
+		if err := a.Hosts["client"].Start(c); err != nil {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(length / 4)
+	return l
+}
+
+// proceeds waits until many more changes are made.
+func (l *load) proceeds() {
+	t := l.a.t
+	t.Helper()
+	count := func() (n int) {
+		out, err := l.a.Hosts["client"].Run("timeout", "20", "sh", "-c", "ls /mnt/one/"+l.home+"/load/w* /mnt/one/"+l.home+"/fight/paths | wc -l")
+		if _, scanned := fmt.Sscan(out, &n); err != nil || scanned != nil {
+			return 0
+		}
+		return n
+	}
+	const many = 60
+	first := 0
+	err := l.a.Await(2*time.Minute, "the load goes on", func() bool {
+		n := count()
+		if first == 0 {
+			first = n
+		}
+		return n > 0 && n >= first+many
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, l.said.String())
+	}
+}
+
+// end stops the load and waits for it.
+func (l *load) end() *perf.FailoverRecord {
+	t := l.a.t
+	t.Helper()
+	if err := l.changes.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.stop, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.changes.Wait(), l.fights.Wait()); err != nil {
+		t.Fatalf("load: %v\n%s", err, l.said.String())
+	}
+	r, err := perf.ReadFailoverRecord(l.record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// round runs the load, strikes once, and checks everything.
+func (a *arena) round(f fault) {
+	t := a.t
+	t.Helper()
+	if why := disks(); f.disk && why != "" {
+		t.Logf("%-42s left out: %s", f.name, why)
+		return
+	}
+	a.n++
+	active, standby := a.active()
+	a.watch.take()
+	l := a.load()
+	l.proceeds()
 	struck := time.Now()
 	if err := f.strike(a.nemesis, active, standby); err != nil {
 		t.Fatalf("%s: %v", f.name, err)
 	}
-	loadErr := load.Wait()
-	if err := os.WriteFile(stop, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := fighters.Wait(); err != nil || loadErr != nil {
-		t.Fatalf("load: %v, %v\n%s", loadErr, err, said.String())
-	}
 	now, _ := a.active()
-	a.check(f, home, record, history)
-	r, err := perf.ReadFailoverRecord(record)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l.proceeds()
+	r := l.end()
+	a.check(f, l.home, l.record, l.history)
 	overlap, overlaps := a.watch.take()
 	limit := 50 * time.Millisecond // of the sampling, on a loaded machine
 	if f.overlap {
@@ -174,6 +238,11 @@ func (a *arena) round(f fault, length time.Duration) {
 		f.name, active, now, r.Worst(struck, time.Now()), r.Done, r.Failed, overlaps, overlap.Round(time.Millisecond))
 	if r.Failed > 0 {
 		t.Errorf("%s: a change failed: %s", f.name, r.Error)
+	}
+	for _, bad := range []string{"panic:", "BUG:", "fatal error:"} {
+		if n := a.count(bad); n > 0 {
+			t.Errorf("%s: the logs have %d lines with %q", f.name, n, bad)
+		}
 	}
 }
 
@@ -218,7 +287,7 @@ func TestShort(t *testing.T) {
 	a := start(t)
 	for _, f := range faults {
 		if f.short {
-			a.round(f, 5*time.Second)
+			a.round(f)
 		}
 	}
 }
@@ -234,7 +303,7 @@ func TestLong(t *testing.T) {
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
 		for _, f := range faults {
 			if time.Now().Before(end) && !t.Failed() && strings.Contains(f.name, only) {
-				a.round(f, 8*time.Second)
+				a.round(f)
 			}
 		}
 	}
@@ -279,4 +348,47 @@ func TestCheckers(t *testing.T) {
 	if err := conserved(dir); err == nil {
 		t.Error("a token that is there twice was not noticed")
 	}
+}
+
+// The lies are so well made that memberlist believes them of others, and objects to its own.
+func TestForgery(t *testing.T) {
+	var said lockedText
+	key := []byte("the key of this test, 32 bytes..")
+	n, err := gossip.Start(gossip.Config{
+		ID: "master-0123456789abcdef", Cluster: "varve", Key: key, Bind: "127.0.0.1:0", Voter: true, Seeds: []string{"127.0.0.1:1"},
+		Meta: gossip.Meta{Role: gossip.Master}, Log: slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	c, err := net.Dial("udp", n.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for deadline := time.Now().Add(30 * time.Second); !strings.Contains(said.String(), "Refuting a dead message"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not object to being called dead: ", said.String())
+		}
+		c.Write(deadMessage(key, "varve voters varve", "master-0123456789abcdef", uint32(1<<20+time.Now().Nanosecond()/1e6)))
+	}
+}
+
+// lockedText is text that several goroutines write.
+type lockedText struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

@@ -21,6 +21,7 @@ type fault struct {
 	// overlap allows two hosts to have the virtual address as long as the
 	// kernel's lifetime: the old one could not be reached, or not run.
 	overlap bool
+	disk    bool // voters must have disks of their own
 	// strike does it and undoes it; active is the host that leads when it begins.
 	strike func(n *nemesis, active, standby string) error
 }
@@ -30,6 +31,8 @@ type nemesis struct {
 	*plan.Plan
 	watch *watcher
 	dir   string
+	// newest is the highest number that a voter has had, if one was added.
+	newest uint64
 }
 
 // kernelLifetime is how long a host that cannot run may keep the address, with
@@ -231,5 +234,10 @@ var faults = []fault{
 		n.Unit(metalogger, "varve-metalogger").Signal(syscall.SIGKILL)
 		return n.restart(metalogger, "varve-metalogger")
 	}},
+	{name: "freeze the leader's disk", disk: true, overlap: true, strike: func(n *nemesis, active, _ string) error { return n.freeze(active) }},
+	{name: "fill the leader's disk", disk: true, overlap: true, strike: func(n *nemesis, active, _ string) error { return n.fill(active) }},
+	{name: "lie to the gossip", strike: func(n *nemesis, _, _ string) error { return n.forge() }},
+	{name: "cut the tail of the standby's changelog", disk: true, overlap: true, strike: func(n *nemesis, _, standby string) error { return n.cutTail(standby) }},
+	{name: "wipe the standby, and add it anew", disk: true, strike: func(n *nemesis, _, standby string) error { return n.wipe(standby) }},
 	{name: "switch a chunkserver off", strike: func(n *nemesis, _, _ string) error { return n.powerCycle("chunk1", "varve-chunkd") }},
 }

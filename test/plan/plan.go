@@ -7,6 +7,7 @@ package plan
 
 import (
 	"bufio"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -25,6 +26,7 @@ type Plan struct {
 	LAN   *lan.LAN
 	Hosts map[string]*lan.Host // by their names in the hosts file
 	VIP   netip.Addr
+	Key   []byte // of the cluster
 
 	o     Options
 	units map[string]*Unit // "master1/varve-master"
@@ -35,6 +37,7 @@ type Options struct {
 	Packaging string            // the directory packaging
 	Binary    string            // absolute path of varve
 	Dir       string            // for the machines' files
+	Disk      int64             // bytes of a disk of its own for each voter (a file system in a sparse file); 0: none
 	Replace   map[string]string // in varve.toml: what to write instead, for tests
 }
 
@@ -77,6 +80,7 @@ func New(o Options) (*Plan, error) {
 		return nil, err
 	}
 	key := strings.Repeat("0123456789abcdef", 4) + "\n"
+	p.Key, _ = hex.DecodeString(strings.TrimSpace(key))
 	for _, line := range strings.Split(string(hosts), "\n") {
 		addr, name, ok := strings.Cut(line, " ")
 		if !ok || strings.HasPrefix(line, "#") {
@@ -142,6 +146,9 @@ func (p *Plan) StartUnit(host, unit string) error {
 		return fmt.Errorf("%s starts %s", unit, words[0])
 	}
 	h := p.Hosts[host]
+	if err := p.mountDisk(h, unit); err != nil {
+		return err
+	}
 	u := &Unit{Host: h, Name: unit, cmd: exec.Command(p.o.Binary, words[1:]...), done: make(chan struct{}), log: filepath.Join(p.o.Dir, host+"-"+unit+".log")}
 	f, err := os.OpenFile(u.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
