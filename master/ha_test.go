@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -474,4 +476,51 @@ func TestChunkserversOfAStandby(t *testing.T) {
 			t.Fatal("the deposed master serves")
 		}
 	}
+}
+
+// fakeElections notes what is asked of it, and has the addresses.
+type fakeElections struct {
+	m    *Master
+	to   chan uint64
+	held atomic.Bool
+}
+
+func (f *fakeElections) Handover(to uint64) { f.to <- to; f.m.log.Handover(to, "an operator's order") }
+func (f *fakeElections) Holds() bool        { return f.held.Load() }
+
+// TestVoterStatus: who leads, its lease, who has the virtual addresses, and how it
+// came to that, after a handover that went through those who decide about elections.
+func TestVoterStatus(t *testing.T) {
+	c := newTrio(t, nil)
+	old := c.leader()
+	c.level()
+	f := &fakeElections{m: old, to: make(chan uint64, 1)}
+	f.held.Store(true)
+	old.SetElections(f)
+	if s := old.Status(); s.Masters[0].Role != "leader" || s.Masters[0].Lease != "held" || s.Masters[0].LeaseLeft <= 0 || !s.Masters[0].HoldsVIP {
+		t.Errorf("of itself the leader says %+v", s.Masters[0])
+	}
+	next := c.other(old)
+	eventually(t, "the standby answers", func() bool {
+		return c.ask(old, wire.AskHandover, wire.VoterArgs{ID: next.cfg.ID}) == nil
+	})
+	if to := <-f.to; to != next.cfg.ID {
+		t.Errorf("leadership was to go to %d", to)
+	}
+	f.held.Store(false)
+	eventually(t, "the other leads", func() bool { return next.Ready() == nil && next.log.Leased() })
+	s := next.Status()
+	o := s.Failover
+	if o == nil || o.From != old.cfg.ID || o.FromName != old.cfg.Name || o.To != next.cfg.ID || !strings.Contains(o.Cause, "operator") || o.Epoch != s.Masters[0].Epoch || o.Ready <= 0 {
+		t.Errorf("it came to lead by %+v", o)
+	}
+	eventually(t, "the others are known", func() bool {
+		roles := map[string]int{}
+		for _, m := range next.Status().Masters {
+			if !m.Down && m.Lag == 0 && !m.HoldsVIP && (m.Role == "leader") == (m.Lease == "held") {
+				roles[m.Role]++
+			}
+		}
+		return roles["leader"] == 1 && roles["standby"] == 1 && roles["metalogger"] == 1
+	})
 }

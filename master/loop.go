@@ -58,6 +58,7 @@ type loop struct {
 	self   atomic.Pointer[wire.VoterBeat]
 
 	elections atomic.Pointer[Elections] // nil: nobody
+	failover  *wire.FailoverStatus      // how this master came to lead; nil: it does not, or alone
 
 	// Mounts.
 	sessions   map[uint64]*session
@@ -235,6 +236,7 @@ func (l *loop) becomeReady() {
 	}
 	l.early = nil
 	l.tellWho()
+	l.tookOver()
 	l.describeSelf()
 }
 

@@ -36,8 +36,9 @@ type meters struct {
 	leaseFails       *metrics.Counter
 	reconciledChunks *metrics.Counter
 	imageSeconds     *metrics.Histogram
-	withheld         *metrics.Counter // times that replies had to wait for the lease
-	takeovers        *metrics.Counter // times that this master began to lead
+	withheld         *metrics.Counter   // times that replies had to wait for the lease
+	takeovers        *metrics.Counter   // times that this master began to lead
+	takeoverSeconds  *metrics.Histogram // from asking for votes to serving
 	figures          atomic.Pointer[figures]
 }
 
@@ -63,6 +64,7 @@ func newMeters(set *metrics.Set) *meters {
 		reconciledChunks: set.GetOrCreateCounter("varve_master_reconciled_chunks_total"),
 		withheld:         set.GetOrCreateCounter("varve_master_withheld_replies_total"),
 		takeovers:        set.GetOrCreateCounter("varve_master_takeovers_total"),
+		takeoverSeconds:  set.GetOrCreateHistogram("varve_master_takeover_seconds"),
 		imageSeconds:     set.GetOrCreateHistogram("varve_master_image_seconds"),
 	}
 	for kind, name := range kindNames {

@@ -312,6 +312,7 @@ func (m *Master) beat() wire.VoterBeat {
 		s := log.Status()
 		b.Term, b.Leader, b.Commit, b.Last = s.Term, s.Leader, s.Commit, s.Last
 	}
+	b.Holds, b.Busy = m.loop.holdsVIP(), uint16(1000*m.loop.met.figures.Load().busy)
 	return b
 }
 
@@ -355,6 +356,7 @@ func (l *loop) voterStatus() (list []wire.MasterStatus) {
 		s := wire.MasterStatus{
 			ID: b.ID, Name: b.Name, Role: "unknown", Pid: int(b.Pid), Addr: b.Clients, Raft: b.Raft, Epoch: b.Term, Applied: b.Applied, Commit: b.Commit,
 			ImageAt: b.ImageAt, MemBytes: b.Memory, UptimeSec: time.Duration(b.Uptime).Seconds(), Version: b.Version,
+			LoopBusy: float64(b.Busy) / 1000, HoldsVIP: b.Holds,
 		}
 		if !b.At.IsZero() {
 			s.Seen = l.now.Sub(b.At).Seconds()

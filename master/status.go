@@ -2,12 +2,15 @@ package master
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"runtime/metrics"
 	"strconv"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/inode"
+	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/placement"
 	"github.com/varvefs/varve/master/state"
 	"github.com/varvefs/varve/status"
@@ -27,6 +30,7 @@ func (l *loop) status() *wire.Status {
 		s.Problems = append(s.Problems, "This master does not lead.")
 		return s
 	}
+	s.Failover = l.failover
 	l.serverStatus(s)
 	l.chunkStatus(s)
 	for _, m := range l.sortedSessions() {
@@ -45,10 +49,54 @@ func (l *loop) masterStatus() wire.MasterStatus {
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
+	m.HoldsVIP = l.holdsVIP()
 	if l.helm.Ready() {
 		m.Role = "leader"
+		m.Lease, m.LeaseLeft = l.leaseStatus()
 	}
 	return m
+}
+
+// leaseStatus describes the lease of a leader.
+func (l *loop) leaseStatus() (text string, seconds float64) {
+	until := l.log.Lease()
+	switch left := time.Duration(until - journal.BootTime()); {
+	case until == math.MaxInt64:
+		return "alone", 0
+	case until == 0 || left <= 0:
+		return "none", 0
+	default:
+		return "held", left.Seconds()
+	}
+}
+
+// holdsVIP tells whether this host has the virtual addresses.
+func (l *loop) holdsVIP() bool {
+	e := l.elections.Load()
+	return e != nil && (*e).Holds()
+}
+
+// tookOver notes how this master came to lead, when it begins to serve.
+func (l *loop) tookOver() {
+	l.failover = nil
+	how, ok := l.log.Takeover()
+	if !ok || how.Term != l.epoch {
+		return
+	}
+	f := &wire.FailoverStatus{
+		Time: l.now.UnixNano(), Epoch: l.epoch, From: how.From, To: l.cfg.ID, ToName: l.cfg.Name, Cause: how.Cause,
+		Silent: how.Silent.Seconds(), Votes: how.Votes.Seconds(), Ready: time.Duration(journal.BootTime() - how.Won).Seconds(),
+	}
+	if l.net != nil {
+		for _, b := range l.net.Beats() {
+			if b.ID == f.From {
+				f.FromName = b.Name
+			}
+		}
+	}
+	l.failover = f
+	l.met.takeoverSeconds.Update(f.Votes + f.Ready)
+	l.slog.Info("serving", "epoch", l.epoch, "cause", f.Cause, "votes took", how.Votes, "then", time.Duration(f.Ready*1e9).Round(100*time.Microsecond))
 }
 
 // memory is what the runtime has from the host, in bytes, without the pause of

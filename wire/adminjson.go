@@ -93,6 +93,22 @@ type Status struct {
 	Inodes   InodeStatus    `json:"inodes"`
 	Rates    RateStatus     `json:"rates"`
 	Problems []string       `json:"problems"` // sentences; empty: all is well
+
+	Failover *FailoverStatus `json:"failover,omitempty"` // how the leader came to lead; none: it is the only master
+}
+
+// FailoverStatus is how the master that leads came to do so.
+type FailoverStatus struct {
+	Time     int64   `json:"time"` // when it began to serve
+	Epoch    uint64  `json:"epoch"`
+	From     uint64  `json:"from"` // number of the leader before; 0: none is known
+	FromName string  `json:"from_name"`
+	To       uint64  `json:"to"`
+	ToName   string  `json:"to_name"`
+	Cause    string  `json:"cause"`
+	Silent   float64 `json:"silent_seconds"`   // how long the leader before had not been heard when votes were asked for
+	Votes    float64 `json:"election_seconds"` // from then to winning
+	Ready    float64 `json:"ready_seconds"`    // from winning to serving
 }
 
 // MasterStatus is one master or metalogger. Role is leader, standby, metalogger,
@@ -114,7 +130,10 @@ type MasterStatus struct {
 	Seen      float64 `json:"seen_seconds_ago"`
 	ImageAt   uint64  `json:"image_index"` // index that the newest image holds
 	UptimeSec float64 `json:"uptime_seconds"`
-	LoopBusy  float64 `json:"loop_busy"` // share of the last second, 0..1
+	LoopBusy  float64 `json:"loop_busy"`     // share of the last second, 0..1
+	Lease     string  `json:"lease"`         // of the leader: held, none, or alone (the only voter needs none); else empty
+	LeaseLeft float64 `json:"lease_seconds"` // how long a lease that is held still lasts
+	HoldsVIP  bool    `json:"holds_vip"`     // its host has the virtual addresses
 	MemBytes  uint64  `json:"memory_bytes"`
 }
 

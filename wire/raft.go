@@ -55,6 +55,8 @@ type VoterBeat struct {
 	Amnesia bool   // it may have lost acknowledged entries in a power cut
 	Memory  uint64 // bytes
 	Uptime  uint64 // ns
+	Holds   bool   // its host has the virtual addresses
+	Busy    uint16 // of its loop in the last second, in thousandths
 }
 
 func (*VoterBeat) Kind() Kind { return KindVoterBeat }
@@ -81,6 +83,8 @@ func (m *VoterBeat) Fields(c *codec.Codec) {
 	c.Bool(&m.Amnesia)
 	c.U64(&m.Memory)
 	c.U64(&m.Uptime)
+	c.Bool(&m.Holds)
+	c.U16(&m.Busy)
 }
 
 // ImageAsk asks a master or metalogger for its newest image, if that holds at

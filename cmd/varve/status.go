@@ -54,26 +54,9 @@ func printStatus(out io.Writer, st *wire.Status) {
 	for _, p := range st.Problems {
 		fmt.Fprintf(out, "PROBLEM: %s\n", p)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tCHANGES\tLAG\tMEMORY\tBUSY")
-	for _, m := range st.Masters {
-		role, addr := m.Role, m.Addr
-		if m.Down {
-			role += " (down)"
-		}
-		if addr == "" {
-			addr = m.Raft
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%.0f %%\n", m.Name, role, addr, m.Pid, m.Epoch, m.Applied, m.Lag, bytesText(m.MemBytes), 100*m.LoopBusy)
-	}
-	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS")
-	for _, s := range st.Servers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors)
-		for _, d := range s.Disks {
-			fmt.Fprintf(w, "  disk\t%s\t%s %s\t%s\t%d\t%s\t%s\t\t\t%d\n", d.Path, d.State, d.Error, d.Backend, d.Chunks, bytesText(d.Used), bytesText(d.Free), d.Damaged)
-			fmt.Fprintf(w, "    scrub\t%s\n", scrubText(&d))
-		}
-	}
+	printMasters(out, st)
+	printServers(out, st)
+	w := table(out)
 	fmt.Fprintln(w, "\nMOUNT\tHOST\tPATH\tSTATE\tOPEN\tOPS")
 	for _, m := range st.Mounts {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", m.Mount, m.Host, m.Path, m.State, m.Open, m.Ops)
@@ -84,6 +67,63 @@ func printStatus(out io.Writer, st *wire.Status) {
 	fmt.Fprintf(out, "inodes  %d: %d files, %d directories, %d open but removed\n", st.Inodes.Total, st.Inodes.Files, st.Inodes.Dirs, st.Inodes.Orphans)
 	fmt.Fprintf(out, "chunks  %d in %d copies: %d under goal, %d over goal, %d missing, %d open for writing, %d being copied\n", k.Total, k.Copies, k.UnderGoal, k.OverGoal, k.Missing, k.Leased, k.Replicating)
 	fmt.Fprint(out, matrixText(k.Matrix))
+}
+
+// table is a writer of aligned columns; all rows between its head and Flush must
+// have the same number of cells, or what comes after a shorter one stands elsewhere.
+func table(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0) }
+
+// printMasters shows the voters, and how the leader came to lead.
+func printMasters(out io.Writer, st *wire.Status) {
+	w := table(out)
+	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tAPPLIED\tCOMMITTED\tLAG\tLEASE\tVIP\tMEMORY\tBUSY")
+	for _, m := range st.Masters {
+		role, addr, lease, vip := m.Role, m.Addr, m.Lease, "-"
+		if m.Down {
+			role += " (down)"
+		}
+		if addr == "" {
+			addr = m.Raft
+		}
+		switch m.Lease {
+		case "held":
+			lease = fmt.Sprintf("%.0f ms", 1000*m.LeaseLeft)
+		case "":
+			lease = "-"
+		}
+		if m.HoldsVIP {
+			vip = "here"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%.0f %%\n",
+			m.Name, role, addr, m.Pid, m.Epoch, m.Applied, m.Commit, m.Lag, lease, vip, bytesText(m.MemBytes), 100*m.LoopBusy)
+	}
+	w.Flush()
+	if f := st.Failover; f != nil {
+		fmt.Fprintf(out, "last failover  %s, to %s in epoch %d: %s; votes took %.0f ms, then %.0f ms to serve\n",
+			time.Unix(0, f.Time).Format(time.DateTime), f.ToName, f.Epoch, f.Cause, 1000*f.Votes, 1000*f.Ready)
+	}
+}
+
+// printServers shows the chunkservers, and then all disks.
+func printServers(out io.Writer, st *wire.Status) {
+	w := table(out)
+	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS")
+	for _, s := range st.Servers {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors)
+	}
+	w.Flush()
+	w = table(out)
+	fmt.Fprintln(w, "\nDISK\tOF\tSTATE\tENGINE\tCHUNKS\tUSED\tFREE\tDAMAGED\tSCRUB")
+	for _, s := range st.Servers {
+		for _, d := range s.Disks {
+			state := d.State
+			if d.Error != "" {
+				state += ": " + d.Error
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\t%d\t%s\n", d.Path, s.Addr, state, d.Backend, d.Chunks, bytesText(d.Used), bytesText(d.Free), d.Damaged, scrubText(&d))
+		}
+	}
+	w.Flush()
 }
 
 // scrubText tells how far a disk has been checked.

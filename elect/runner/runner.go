@@ -103,6 +103,12 @@ func Start(cfg Config) *Runner {
 		holds:      cfg.Metrics.GetOrCreateCounter("varve_elect_address_extensions_total"),
 		drops:      cfg.Metrics.GetOrCreateCounter("varve_elect_address_drops_total"),
 	}
+	cfg.Metrics.GetOrCreateGauge("varve_elect_holds_addresses", func() float64 {
+		if r.Holds() {
+			return 1
+		}
+		return 0
+	})
 	go r.run()
 	return r
 }
@@ -134,7 +140,7 @@ func (r *Runner) Handover(to uint64) {
 }
 
 // Holds tells whether this host has the virtual addresses; any goroutine.
-func (r *Runner) Holds() bool { return r.held.Load() }
+func (r *Runner) Holds() bool { return r.cfg.Virtual && r.held.Load() }
 
 // Leave hands leadership over, if this voter has it, before it stops. It returns
 // when another voter leads, or when ctx ends.

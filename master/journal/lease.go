@@ -301,6 +301,7 @@ func (l *Log) progress() {
 	}
 	slices.SortFunc(peers, func(a, b Peer) int { return int(a.ID) - int(b.ID) })
 	l.promote(peers)
+	l.m.lags(l, peers)
 	l.mu.Lock()
 	l.view.Peers = peers
 	l.mu.Unlock()

@@ -140,6 +140,7 @@ func (l *Log) role(was raft.StateType) {
 		l.hearing.freshTo = l.ticks + electionTicks
 		t := l.hearing.won(l, l.term())
 		l.takeover.Store(t)
+		l.m.won.Inc()
 		l.cfg.Log.Info("journal: elected", "term", t.Term, "cause", t.Cause, "silent", t.Silent.Round(time.Millisecond), "votes took", t.Votes.Round(100*time.Microsecond))
 	}
 }
