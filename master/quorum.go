@@ -53,7 +53,7 @@ func (m *Master) join(meta image.Meta) (err error) {
 		}
 		return err
 	}
-	l.log, l.helm = m.log, helm.New(m.log.Leased)
+	l.log, l.helm = m.log, helm.New(m.log.LeasedIn)
 	m.opened.Store(m.log)
 	if m.net != nil {
 		m.net.Attach(m.log)

@@ -9,7 +9,7 @@ import "github.com/varvefs/varve/master/journal"
 
 // Helm is the state of one master. Make it with New.
 type Helm struct {
-	leased func() bool
+	leased func(term uint64) bool
 
 	leading  bool
 	epoch    uint64 // term that this master leads, or led last
@@ -19,9 +19,10 @@ type Helm struct {
 	withheld []func()
 }
 
-// New makes the helm of a master that does not lead. leased tells whether its
-// lease holds now.
-func New(leased func() bool) *Helm { return &Helm{leased: leased} }
+// New makes the helm of a master that does not lead. leased tells whether it
+// leads term now, with a lease: news of the end of a term may be late, and a lease
+// that was won in a later one says nothing about a tree that is still as of the old.
+func New(leased func(term uint64) bool) *Helm { return &Helm{leased: leased} }
 
 // Leading tells whether this master leads, though it may not serve yet.
 func (h *Helm) Leading() bool { return h.leading }
@@ -37,19 +38,22 @@ func (h *Helm) Life() uint64 { return h.life }
 
 // Leadership takes news about who leads. When it returns true this master was
 // deposed: nothing that was withheld will be said, and whatever its user holds
-// for those whom it served is void.
+// for those whom it served is void. It may lead again already: only the newest
+// news is sure to come.
 func (h *Helm) Leadership(change journal.Leadership) (deposed bool) {
-	if change.Leader {
-		h.leading, h.epoch = true, change.Term
-		return false
-	}
-	deposed = h.leading
+	deposed = h.leading && !(change.Leader && change.Term == h.epoch)
 	if deposed {
 		h.leading, h.ready, h.withheld = false, false, nil
 		h.life++
 	}
+	if change.Leader {
+		h.leading, h.epoch = true, change.Term
+	}
 	return deposed
 }
+
+// holds tells whether the lease holds for what this master serves.
+func (h *Helm) holds() bool { return h.leased(h.epoch) }
 
 // CaughtUp notes that the first entry of a term was applied.
 func (h *Helm) CaughtUp(term uint64) { h.caughtUp = term }
@@ -67,7 +71,7 @@ func (h *Helm) Serve() { h.ready = true }
 // that follows it waits too, so that the order stays. first is set when reply is
 // the first that waits: LetGo should be called soon.
 func (h *Helm) Send(reply func()) (first bool) {
-	if !h.ready || len(h.withheld) == 0 && h.leased() {
+	if !h.ready || len(h.withheld) == 0 && h.holds() {
 		reply()
 		return false
 	}
@@ -80,7 +84,7 @@ func (h *Helm) LetGo() bool {
 	if len(h.withheld) == 0 {
 		return true
 	}
-	if !h.leased() {
+	if !h.holds() {
 		return false
 	}
 	for _, reply := range h.withheld {
@@ -91,4 +95,4 @@ func (h *Helm) LetGo() bool {
 }
 
 // Stuck tells whether replies wait that LetGo would not send now.
-func (h *Helm) Stuck() bool { return len(h.withheld) > 0 && !h.leased() }
+func (h *Helm) Stuck() bool { return len(h.withheld) > 0 && !h.holds() }

@@ -33,10 +33,11 @@ const (
 // voter's own candidacy may begin: others have won or failed by then.
 const reluctance = electionTicks * 2
 
-// lease is what a voter promised and was promised. until may be read by any
+// lease is what a voter promised and was promised. until and term may be read by any
 // goroutine; the rest is the driver's.
 type lease struct {
-	until atomic.Int64 // clock at which the leader must stop to serve; 0: it does not lead
+	until atomic.Int64  // clock at which the leader must stop to serve; 0: it does not lead
+	term  atomic.Uint64 // that it leads; 0: none
 
 	log      *Log
 	length   int64
@@ -80,11 +81,19 @@ func (l *Log) Leased() bool {
 	return until == math.MaxInt64 || until != 0 && l.cfg.Clock() < until
 }
 
+// LeasedIn tells whether this voter leads term and the lease holds now. A lease
+// that was won in an earlier term is as good: nobody else has led since.
+func (l *Log) LeasedIn(term uint64) bool { return l.Leased() && l.lease.term.Load() == term }
+
 // led notes that this voter begins to lead, or no longer does, or that the
 // membership has changed.
 func (l *lease) led(leads bool) {
 	clear(l.acks)
 	l.spoiled = false
+	l.term.Store(0)
+	if leads {
+		l.term.Store(l.log.view.Term)
+	}
 	switch {
 	case !leads:
 		l.until.Store(0)

@@ -112,7 +112,7 @@ func (p *process) readImage(index uint64) (at position, err error) {
 }
 
 func (p *process) newServer(at position) {
-	p.helm = helm.New(p.log.Leased)
+	p.helm = helm.New(p.log.LeasedIn)
 	p.index, p.term, p.imageAt = at.index, at.term, at.index
 	p.pending = map[once]*change{}
 }
