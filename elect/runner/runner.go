@@ -24,7 +24,7 @@ import (
 type Log interface {
 	Status() journal.Status
 	Lease() int64
-	ForgetLeader()
+	ForgetLeader(term uint64)
 	Campaign()
 	Handover(to uint64, why string)
 }
@@ -235,7 +235,7 @@ func (r *Runner) act(a elect.Action, v elect.View) {
 	}
 	switch a.Do {
 	case elect.Forget:
-		r.cfg.Log.ForgetLeader()
+		r.cfg.Log.ForgetLeader(v.Term)
 	case elect.Campaign:
 		r.campaigns.Inc()
 		r.cfg.Log.Campaign()

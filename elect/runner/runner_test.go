@@ -50,7 +50,7 @@ func (f *fakeLog) isReady() bool {
 	return f.ready
 }
 
-func (f *fakeLog) ForgetLeader()           { f.do("forget"); f.set(func() { f.status.Leader = 0 }) }
+func (f *fakeLog) ForgetLeader(uint64)     { f.do("forget"); f.set(func() { f.status.Leader = 0 }) }
 func (f *fakeLog) Campaign()               { f.do("campaign") }
 func (f *fakeLog) Handover(uint64, string) { f.do("transfer") }
 func (f *fakeLog) Leads(uint64) error      { return nil }

@@ -28,12 +28,16 @@ func (l *Log) order(f func()) {
 	poke(l.wake)
 }
 
-// ForgetLeader says that the present leader is surely dead: this voter is free
+// ForgetLeader says that the leader of term is surely dead: this voter is free
 // to vote for another one at once, and does not listen to what the dead one has
 // sent before, for an election timeout. To be called only with proof, such as the word of the process that
-// watched it die: the leader's lease is not waited for.
-func (l *Log) ForgetLeader() {
+// watched it die: the leader's lease is not waited for. It does nothing when term
+// is over: the promises made to a later leader stand.
+func (l *Log) ForgetLeader(term uint64) {
 	l.order(func() {
+		if l.term() != term {
+			return
+		}
 		l.lease.mute = 0
 		l.hearing.bury(l)
 		if err := l.rn.ForgetLeader(); err != nil {

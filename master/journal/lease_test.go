@@ -61,6 +61,8 @@ func TestForgetLeader(t *testing.T) {
 		}
 	}
 	term := lead.Status().Term
+	rest[0].ForgetLeader(term - 1) // an obituary that comes late
+	rest[1].ForgetLeader(term - 1)
 	rest[0].Campaign() // alone it moves nothing
 	for end := time.Now().Add(50 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if s := rest[1].Status(); s.Term != term || s.Leader != lead.cfg.ID {
@@ -69,8 +71,8 @@ func TestForgetLeader(t *testing.T) {
 	}
 	w.isolate(lead.cfg.ID, true)
 	begun := time.Now()
-	rest[0].ForgetLeader()
-	rest[1].ForgetLeader()
+	rest[0].ForgetLeader(term)
+	rest[1].ForgetLeader(term)
 	rest[0].Campaign()
 	eventually(t, "the candidate leads", rest[0].isLeader)
 	t.Logf("took %v, an election timeout is %v", time.Since(begun), lead.ElectionTimeout())
@@ -147,7 +149,7 @@ func TestRestartKeepsPromise(t *testing.T) {
 	until := lead.Lease()
 	mustClose(t, a.Log)
 	again := w.start(t, a.cfg.ID, dirs[a.cfg.ID])
-	b.ForgetLeader() // a lie: a alone knows better
+	b.ForgetLeader(b.Status().Term) // a lie: a alone knows better
 	b.Campaign()
 	eventually(t, "another leads", func() bool { return b.isLeader() || again.isLeader() })
 	if now := BootTime(); now < until {

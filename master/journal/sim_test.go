@@ -350,7 +350,7 @@ func (s *sim) obituary() {
 		}
 		for _, n := range s.nodes {
 			if n.log != nil && n.paused <= s.now {
-				n.log.ForgetLeader()
+				n.log.ForgetLeader(s.newest())
 				n.log.Campaign()
 				n.turn(nothing)
 			}

@@ -50,7 +50,7 @@ func TestLateFramesOfTheDead(t *testing.T) {
 		_ = to.Step(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: &dead, To: &id, Term: &term})
 	}
 	for _, v := range rest {
-		v.ForgetLeader()
+		v.ForgetLeader(v.Status().Term)
 		late(v)
 	}
 	begun := time.Now()

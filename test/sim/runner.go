@@ -62,7 +62,7 @@ func (p *process) lookAtLog() nanos {
 	for _, k := range s.Peers {
 		v.Peers = append(v.Peers, elect.Peer{ID: k.ID, Lag: k.Lag, Active: k.Active && !k.Learner})
 	}
-	p.carryOut(p.mach.Step(now, v))
+	p.carryOut(p.mach.Step(now, v), v.Term)
 	p.wakeDriver()
 	pause := calmPause
 	if p.held || p.w.now < p.brisk {
@@ -72,24 +72,24 @@ func (p *process) lookAtLog() nanos {
 }
 
 // carryOut does one thing after the other; it waits until the addresses are dropped.
-func (p *process) carryOut(actions []elect.Action) {
+func (p *process) carryOut(actions []elect.Action, term uint64) {
 	for i, a := range actions {
-		p.act(a)
+		p.act(a, term)
 		if rest := actions[i+1:]; a.Do == elect.Drop && len(rest) > 0 {
-			p.runner.first(func() { p.carryOut(rest) })
+			p.runner.first(func() { p.carryOut(rest, term) })
 			return
 		}
 	}
 	p.wakeDriver()
 }
 
-func (p *process) act(a elect.Action) {
+func (p *process) act(a elect.Action, term uint64) {
 	if a.Do != elect.Hold || a.Why != "" {
 		p.w.notef("%v: election: %v", p.h, a)
 	}
 	switch a.Do {
 	case elect.Forget:
-		p.log.ForgetLeader()
+		p.log.ForgetLeader(term)
 	case elect.Campaign:
 		p.log.Campaign()
 		p.hurry()
