@@ -24,8 +24,10 @@ import (
 // nobody what was acknowledged in an older term. When an entry of such a term is
 // committed, and here, all that was forgotten is here too.
 //
-// If it has happened to all voters at once there is nobody who knows more: when
-// each has heard from all others, they go on from the longest log.
+// If it has happened to so many that no majority is left to elect, somebody who has
+// forgotten must vote. When such a voter has heard from all others what their logs
+// hold, after they too have left the term in which it forgot, the longest of the logs has all that
+// there is, and it votes for that voter only.
 
 // bootName is the file that says on which boot of the kernel the log was written.
 const bootName = "boot"
@@ -76,7 +78,7 @@ func (l *Log) newTerm() error {
 	l.w.hard.Term++
 	l.w.hard.Vote = 0
 	l.st.setHard(l.w.hard)
-	l.since = l.w.hard.Term
+	l.since = l.w.hard.Term // Status may read it from now on: nobody else has the log yet
 	if err := l.w.flush(l.w.start(), 0, l.w.last()); err != nil {
 		return err
 	}
@@ -109,7 +111,9 @@ func (l *Log) barred(m *raftpb.Message) bool {
 		return false
 	}
 	switch m.GetType() {
-	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgTimeoutNow:
+	case raftpb.MsgVote, raftpb.MsgPreVote:
+		return l.heir == 0 || m.GetFrom() != l.heir
+	case raftpb.MsgTimeoutNow:
 		return true
 	}
 	return false
@@ -157,16 +161,24 @@ func (l *Log) recovered(how string) error {
 	return l.saveBoot(false)
 }
 
-// AllForgot says that every voter has amnesia, and that this one has heard so
-// from all others: together they have all there is. It votes again.
-func (l *Log) AllForgot() {
+// Heir says that, of the logs of all voters, heir's is the longest, that all have
+// left the terms before Status.Since, and that nobody leads: this voter may vote for
+// heir although it has amnesia. It may be said again.
+func (l *Log) Heir(heir uint64) {
 	l.order(func() {
-		if !l.amnesia {
+		if !l.amnesia || l.heir == heir {
 			return
 		}
-		l.cfg.Log.Error("journal: all voters have lost power; going on from the longest log. Changes acknowledged within the last moments may be lost")
-		if err := l.recovered("all voters have heard from each other"); err != nil {
-			l.fail(err)
+		l.heir = heir
+		l.cfg.Log.Error("journal: too many voters have lost power; going on from the longest log. Changes acknowledged within the last moments may be lost", "of", heir)
+	})
+}
+
+// Leave makes this voter leave all terms before term, which voter from has told of.
+func (l *Log) Leave(from, term uint64) {
+	l.order(func() {
+		if term > l.term() && from != l.cfg.ID {
+			l.step(&raftpb.Message{Type: raftpb.MsgHeartbeatResp.Enum(), To: &l.cfg.ID, From: &from, Term: &term})
 		}
 	})
 }

@@ -74,7 +74,7 @@ func TestAmnesia(t *testing.T) {
 		}
 	}
 	for _, v := range voters {
-		v.AllForgot()
+		v.Heir(2)
 	}
 	lead = leaderOf(t, voters, nil)
 	for _, v := range voters {

@@ -130,6 +130,7 @@ type Status struct {
 	Last     uint64 // last index in the log
 	LastTerm uint64 // term of that entry
 	Amnesia  bool   // entries that it acknowledged may be missing; it does not vote
+	Since    uint64 // with Amnesia: what may be missing is of terms before
 	Heard    int64  // Config.Clock when a leader was last heard, 0: not since Open
 	Longest  bool   // since no leader is heard a voter asked for votes that has less of the log than this one
 	Writing  int64  // Config.Clock since when a write to the files has been under way, 0: none is

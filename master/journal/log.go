@@ -67,6 +67,7 @@ type Log struct {
 	why      string            // of the handover under way
 	ticks    uint64            // since Open
 	since    uint64            // term from which on entries end the amnesia
+	heir     uint64            // with amnesia: for whom it may vote; 0: nobody
 	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
 	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
 	unplaced []proposal        // given to raft, which has not yet said where they are
@@ -145,7 +146,7 @@ func (l *Log) Leading() <-chan Leadership { return l.leading }
 func (l *Log) Status() Status {
 	l.mu.Lock()
 	s := l.view
-	s.Applied, s.Amnesia = l.applied, l.amnesia
+	s.Applied, s.Amnesia, s.Since = l.applied, l.amnesia, l.since
 	l.mu.Unlock()
 	s.Writing = l.w.busySince()
 	first, last := l.st.bounds()

@@ -32,19 +32,22 @@ func (n *Net) self() wire.VoterBeat {
 		s := log.Status()
 		b.Founder, b.Members = log.Self(), m.Encode()
 		b.Term, b.Leader, b.Commit, b.Last, b.LastOf = s.Term, s.Leader, s.Commit, s.Last, s.LastTerm
-		b.Amnesia = s.Amnesia || n.forgot.Load() && s.Leader == 0
+		b.Amnesia = s.Amnesia
 	}
 	return b
 }
 
-// compare looks whether all voters have amnesia.
-func (n *Net) compare(log *journal.Log) {
-	if !log.Status().Amnesia {
+// compare deals with amnesia: another voter's, whose beat it is, and this one's.
+func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
+	s := log.Status()
+	if b.Amnesia && b.Term > s.Term {
+		log.Leave(b.ID, b.Term)
+	}
+	if !s.Amnesia {
 		return
 	}
-	if NobodyKnows(n.cfg.ID, log.Members(), n.heard(), time.Now()) {
-		n.forgot.Store(true)
-		log.AllForgot()
+	if heir, ok := Heir(&s, log.Members(), n.heard(), time.Now()); ok {
+		log.Heir(heir)
 	}
 }
 

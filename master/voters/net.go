@@ -21,7 +21,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -75,7 +74,6 @@ type Net struct {
 	wg     sync.WaitGroup
 	dropped,
 	sent *metrics.Counter
-	forgot atomic.Bool // all voters had amnesia; said until one leads
 
 	mu     sync.Mutex
 	log    *journal.Log // nil until Attach
@@ -378,7 +376,7 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 	n.mu.Unlock()
 	n.found()
 	if log := n.attached(); log != nil && n.admits(log, &b) {
-		n.compare(log)
+		n.compare(log, &b)
 	}
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)

@@ -78,15 +78,32 @@ func named(m journal.Members, id uint64) bool {
 	return k.Founder != 0
 }
 
-// beatLife is how long the word of a voter counts in NobodyKnows.
+// beatLife is how long the word of a voter counts in Heir.
 const beatLife = 3 * beatEvery
 
-// NobodyKnows tells a voter with amnesia whether all other voters of m have it too.
-func NobodyKnows(self uint64, m journal.Members, beats map[uint64]Beat, now time.Time) bool {
+// Heir tells a voter with amnesia, whose status is s, which voter of m has the
+// longest log, by what they last said: see journal.Log.Heir. ok is false when
+// one is not heard, follows somebody, or may still acknowledge what this one has
+// forgotten. Of several such logs, which are the same, it is the first voter's.
+func Heir(s *journal.Status, m journal.Members, beats map[uint64]Beat, now time.Time) (heir uint64, ok bool) {
+	if s.Leader != 0 {
+		return 0, false
+	}
+	var term, last uint64
 	for _, k := range m.List {
-		if other, heard := beats[k.ID]; k.ID != self && !k.Learner && (!heard || !other.Amnesia || now.Sub(other.At) > beatLife) {
-			return false
+		b, heard := beats[k.ID]
+		at, of := b.Last, b.LastOf
+		switch {
+		case k.Learner:
+			continue
+		case k.ID == s.ID:
+			at, of = s.Last, s.LastTerm
+		case !heard || now.Sub(b.At) > beatLife || b.Leader != 0 || b.Term < s.Since || k.Founder != 0 && k.Founder != b.Founder:
+			return 0, false
+		}
+		if heir == 0 || of > term || of == term && at > last {
+			heir, term, last = k.ID, of, at
 		}
 	}
-	return true
+	return heir, heir != 0
 }

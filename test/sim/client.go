@@ -19,6 +19,7 @@ type client struct {
 	seq     uint64
 	made    int
 	stop    bool
+	gone    bool    // it hears nothing any more
 	open    []*call // oldest first
 	done    uint64  // all requests up to here have been answered
 	names   map[string]inode.Ino
@@ -48,14 +49,14 @@ func newClient(w *world, n int) *client {
 
 // begin opens a session.
 func (c *client) begin() {
-	if c.session != 0 || c.stop && len(c.open) == 0 {
+	if c.gone || c.session != 0 || c.stop && len(c.open) == 0 {
 		return
 	}
 	c.tried++
 	try := c.tried
 	e := state.Entry{Op: &state.SessionOpen{Host: fmt.Sprint("client ", c.n), Mount: fmt.Sprint(try)}}
 	c.send(func(p *process, answer func(reply)) { p.begin(e, answer) }, func(r reply) {
-		if r.err == status.OK && c.session == 0 && r.res.Code == status.OK {
+		if !c.gone && r.err == status.OK && c.session == 0 && r.res.Code == status.OK {
 			c.session = r.res.Session
 			c.w.after(1, c.next)
 		}
@@ -128,7 +129,7 @@ func (c *client) choose() *call {
 
 // try sends a request, and again until it is answered.
 func (c *client) try(k *call) {
-	if k.over {
+	if k.over || c.gone {
 		return
 	}
 	k.sent++
@@ -152,7 +153,7 @@ func (c *client) try(k *call) {
 		}
 		p.begin(e, answer)
 	}, func(r reply) {
-		if k.over {
+		if k.over || c.gone {
 			return
 		}
 		if r.err == status.NotLeader {

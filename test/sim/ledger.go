@@ -43,7 +43,10 @@ type effect struct {
 
 func (l *ledger) begin() {
 	l.chosen, l.results, l.digests = map[uint64]uint64{}, map[effect]uint64{}, map[uint64]uint64{}
-	l.once, l.leaders, l.served = map[once]uint64{}, map[uint64]*host{}, map[uint64]*host{}
+	l.once = map[once]uint64{}
+	if l.leaders == nil {
+		l.leaders, l.served = map[uint64]*host{}, map[uint64]*host{}
+	}
 }
 
 // committed is told of an entry that a process got.
@@ -108,7 +111,7 @@ func (l *ledger) compare(p *process) {
 // serves is told that a process begins to serve.
 func (l *ledger) serves(p *process) {
 	l.w.notef("%v serves epoch %d from entry %d on", p.h, p.helm.Epoch(), p.index)
-	if p.index < l.newest {
+	if p.index < l.newest && p.log.LeasedIn(p.helm.Epoch()) { // without a lease nobody hears it
 		l.w.failf("%v begins to serve epoch %d with entry %d, but entry %d was acknowledged", p.h, p.helm.Epoch(), p.index, l.newest)
 	}
 }

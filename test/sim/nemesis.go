@@ -95,6 +95,28 @@ func (w *world) blackout(*host) {
 	}
 }
 
+// lightsOut takes the power from all in quorum mode, which may lose what was
+// acknowledged last: the world forgets with them what was said so far, but not who
+// has led which term. They must agree again on what is left.
+func (w *world) lightsOut() {
+	w.notef("the lights go out")
+	for _, h := range w.hosts {
+		if h.power {
+			h.powerCut()
+			h.bootLater()
+		}
+	}
+	leaders, served := w.ledger.leaders, w.ledger.served
+	w.ledger = ledger{w: w, leaders: leaders, served: served}
+	w.ledger.begin()
+	for i, c := range w.client {
+		c.stop, c.gone = true, true
+		c.open = nil
+		w.client[i] = newClient(w, i+10*len(w.client))
+		w.after(w.between(0, 500*ms), w.client[i].begin)
+	}
+}
+
 func (w *world) span() nanos {
 	return w.between(1*ms, []nanos{20 * ms, 300 * ms, 700 * ms, 3000 * ms}[w.rng.IntN(4)])
 }
@@ -262,7 +284,7 @@ func (w *world) replace(h *host, old uint64) {
 	again := func() { w.after(60*ms, func() { w.replace(h, old) }) }
 	var p *process // who leads
 	for _, o := range w.hosts {
-		if o != h && o.proc != nil && o.proc.helm.Ready() && o.proc.stopped <= w.now {
+		if o.proc != nil && o.proc.helm.Ready() && o.proc.stopped <= w.now {
 			p = o.proc
 		}
 	}

@@ -37,9 +37,8 @@ type process struct {
 	fetching               bool
 
 	// The connections to other voters.
-	beats  map[uint64]voters.Beat
-	self   *wire.VoterBeat
-	forgot bool
+	beats map[uint64]voters.Beat
+	self  *wire.VoterBeat
 
 	// The runner.
 	held     bool
@@ -311,7 +310,7 @@ func (p *process) tell() {
 		b.What = wire.VoterMaster
 	}
 	b.Term, b.Leader, b.Commit, b.Last, b.LastOf = s.Term, s.Leader, s.Commit, s.Last, s.LastTerm
-	b.Amnesia = s.Amnesia || p.forgot && s.Leader == 0
+	b.Amnesia = s.Amnesia
 	b.ImageAt = p.newestImage()
 	for _, o := range p.w.hosts {
 		if o != p.h {
@@ -349,9 +348,14 @@ func (p *process) noteBeat(b wire.VoterBeat) {
 	if voters.Judge(p.id, p.log.Self(), p.log.Members(), &b) != voters.Member {
 		return
 	}
-	if p.log.Status().Amnesia && voters.NobodyKnows(p.id, p.log.Members(), p.beats, now) {
-		p.forgot = true
-		p.log.AllForgot()
+	s := p.log.Status()
+	if b.Amnesia && b.Term > s.Term {
+		p.log.Leave(b.ID, b.Term)
+	}
+	if s.Amnesia {
+		if heir, ok := voters.Heir(&s, p.log.Members(), p.beats, now); ok {
+			p.log.Heir(heir)
+		}
 	}
 	p.wakeDriver()
 }

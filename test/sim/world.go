@@ -209,6 +209,9 @@ func (w *world) build() {
 		w.after(w.between(0, 1500*ms), c.begin)
 	}
 	w.after(1500*ms, w.fault)
+	if w.mode == journal.SyncQuorum && w.one(3) {
+		w.after(w.between(2000*ms, w.plan.length-1000*ms), w.lightsOut)
+	}
 }
 
 // run lets time pass.
