@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -292,16 +294,25 @@ func TestShort(t *testing.T) {
 	}
 }
 
-// All of them, again and again.
+// All of them, again and again, in an order that a seed repeats.
 func TestLong(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv(lengthVariable))
 	if err != nil {
 		t.Skipf("set %s to a duration for the long round", lengthVariable)
 	}
 	only := os.Getenv(lengthVariable + "_ONLY")
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv(lengthVariable + "_SEED"); text != "" {
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("the order of faults: %s_SEED=%d", lengthVariable, seed)
+	random := rand.New(rand.NewPCG(seed, 0))
 	a := start(t)
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
-		for _, f := range faults {
+		for _, i := range random.Perm(len(faults)) {
+			f := faults[i]
 			if time.Now().Before(end) && !t.Failed() && strings.Contains(f.name, only) {
 				a.round(f)
 			}
