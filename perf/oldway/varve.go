@@ -38,7 +38,7 @@ func (v *varve) logs() string      { return v.Logs() }
 func (v *varve) close()            { v.Close() }
 
 func (v *varve) mount(name string) (string, error) {
-	_, err := v.Mount(name)
+	_, err := v.Mount(name, "-o", "dirsync") // a caller that waits for the master, as MooseFS's do
 	return "/mnt/" + name, err
 }
 
