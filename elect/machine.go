@@ -84,6 +84,7 @@ type Machine struct {
 	freeAt   Nanos    // when that became known; 0: a leader was seen since
 
 	led    Nanos  // when this voter led last, 0: never
+	former uint64 // the last leader that was known, and is missed if none is
 	term   uint64 // newest
 	termAt Nanos  // when it began, as far as this voter saw it; 0: before the first Step
 
@@ -154,7 +155,7 @@ func (m *Machine) Step(now Nanos, v View) []Action {
 	m.next = now + m.cfg.Timeout/4
 	var out []Action
 	if v.Leader == m.cfg.Self {
-		m.led = now
+		m.led, m.former = now, v.Leader
 		m.asked, m.tries, m.freeAt = 0, 0, 0
 		if m.order == m.cfg.Self {
 			m.order = 0 // fulfilled
@@ -175,6 +176,9 @@ func (m *Machine) wake(t Nanos) { m.next = min(m.next, t) }
 // follow is Step for a voter that does not lead.
 func (m *Machine) follow(now Nanos, v View, out []Action) []Action {
 	known := v.Leader != 0 && !(v.Term == m.orphan && v.Leader == m.obituary.Voter)
+	if v.Leader != 0 {
+		m.former = v.Leader
+	}
 	if known {
 		m.freeAt = 0
 		if m.asked != 0 && v.Heard > m.asked {
@@ -218,7 +222,7 @@ func (m *Machine) retry() Nanos {
 
 // due is when to ask for votes the first time.
 func (m *Machine) due(v View) (Nanos, string) {
-	at, gone, why := max(v.Heard, m.led)+m.cfg.Timeout, v.Leader, "no leader was heard for an election timeout"
+	at, gone, why := max(v.Heard, m.led)+m.cfg.Timeout, m.former, "no leader was heard for an election timeout"
 	if v.Heard == 0 && m.led == 0 {
 		at = m.begun + m.cfg.Timeout // a former life of this voter may have heard one
 	}
