@@ -28,17 +28,37 @@ func (l *loop) askForget(q *request, text []byte) {
 		l.refuse(q, err)
 		return
 	}
+	if err := l.forgettable(s); err != nil {
+		l.refuse(q, err)
+		return
+	}
+	l.onlyOn(s.ID, func(only uint64, err error) {
+		if err == nil {
+			err = l.forgettable(s) // it may have come back meanwhile
+		}
+		if err == nil && only > 0 && !args.Force {
+			err = status.Errorf(status.Busy,
+				"%d chunks have no copy on a server that is connected and may have one on chunkserver %v (%s); start it again, "+
+					"or wait until all others are connected; with --force they are given up until it comes back", only, s.ID, s.Addr)
+		}
+		if err != nil {
+			l.refuse(q, err)
+			return
+		}
+		l.forget(q, s, only)
+	})
+}
+
+// forgettable refuses what is connected.
+func (l *loop) forgettable(s state.ServerInfo) error {
 	if c := l.chunks.servers[s.ID]; c != nil && c.conn != nil {
-		l.refuse(q, status.Errorf(status.Busy, "chunkserver %v (%s) is connected; stop it first", s.ID, s.Addr))
-		return
+		return status.Errorf(status.Busy, "chunkserver %v (%s) is connected; stop it first", s.ID, s.Addr)
 	}
-	only := l.onlyOn(s.ID)
-	if only > 0 && !args.Force {
-		l.refuse(q, status.Errorf(status.Busy,
-			"%d chunks have no copy on a server that is connected and may have one on chunkserver %v (%s); start it again, "+
-				"or wait until all others are connected; with --force they are given up until it comes back", only, s.ID, s.Addr))
-		return
-	}
+	return nil
+}
+
+// forget takes a chunkserver out of the changelog and answers.
+func (l *loop) forget(q *request, s state.ServerInfo, only uint64) {
 	l.log1(&state.ServerForget{ID: s.ID}, func(res state.Result, err error) {
 		if err == nil && res.Code != status.OK {
 			err = res.Code
@@ -73,19 +93,17 @@ func (l *loop) serverNamed(name string) (state.ServerInfo, error) {
 
 // onlyOn counts the chunks that nobody can read now and that no other server is
 // known to have. All chunks are looked at, since placement's own count of what is
-// missing follows a server's end only after a while.
-func (l *loop) onlyOn(id chunk.Server) (n uint64) {
-	plan := l.chunks.plan
-	l.st.Chunks(func(c state.ChunkInfo) bool {
+// missing follows a server's end only after a while; others are served meanwhile.
+func (l *loop) onlyOn(id chunk.Server, done func(n uint64, err error)) {
+	plan, n := l.chunks.plan, uint64(0)
+	l.walkChunks(func(c state.ChunkInfo) {
 		elsewhere := slices.ContainsFunc(plan.Copies(c.ID), func(k placement.CopyInfo) bool {
 			return k.Server != id && (k.State == placement.Valid || k.State == placement.Unsure)
 		})
 		if !elsewhere && len(plan.Usable(c.ID)) == 0 {
 			n++
 		}
-		return true
-	})
-	return n
+	}, func(err error) { done(n, err) })
 }
 
 // forgot follows the changelog, which no longer has a server.

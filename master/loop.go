@@ -207,10 +207,8 @@ func (l *loop) lead() {
 		s.state, s.relock = sessionReturning, true
 	}
 	l.returning = len(l.sessions)
-	began := time.Now()
-	l.met.started("changelog", began.Sub(l.opened))
+	l.met.started("changelog", time.Since(l.opened))
 	l.takeOverChunks()
-	l.met.started("chunks", time.Since(began))
 	l.st.Leases(func(c state.ChunkInfo) bool {
 		if l.sessions[c.Lease] == nil {
 			l.reconcile(c.ID) // its writer's session was closed before

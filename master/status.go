@@ -207,6 +207,9 @@ func (l *loop) problems(s *wire.Status) {
 			}
 		}
 	}
+	if l.chunks.counting {
+		add("The chunks are still being counted since this master began to lead: %d of %d.", s.Chunks.Total, l.st.Totals().Chunks)
+	}
 	if n := s.Chunks.Missing; n > 0 {
 		add("%d chunks have no usable copy.", n)
 	}

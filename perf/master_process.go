@@ -52,6 +52,7 @@ func masterKey(dir string) (masterSecret, error) {
 type masterProcess struct {
 	cmd            *exec.Cmd
 	gone           chan struct{} // closed when it has ended
+	id             uint64
 	clients, ports string        // for mounts and tools; for chunkservers
 	http           string
 	start          time.Duration // until it was ready
@@ -61,18 +62,27 @@ type masterProcess struct {
 // startLimit bounds how long a master may take to be ready.
 const startLimit = 3 * time.Minute
 
-// startMaster starts a master on dir and waits until it serves; with voters (all
+// metaloggerID is the voter that is a metalogger, as in the plan of six machines.
+const metaloggerID = 3
+
+// startMaster starts a voter on dir and waits until it serves; with voters (all
 // of them by number) it only starts it.
 func startMaster(ctx context.Context, program, dir string, key masterSecret, id uint64, voters map[uint64]string) (*masterProcess, error) {
-	p := &masterProcess{gone: make(chan struct{})}
+	p := &masterProcess{id: id, gone: make(chan struct{})}
 	addrs, err := freeAddrs(3)
 	if err != nil {
 		return nil, err
 	}
 	p.clients, p.ports, p.http = addrs[0], addrs[1], addrs[2]
+	role := "master"
+	if id == metaloggerID {
+		role = "metalogger"
+	}
 	args := []string{
-		"master", "--dir", dir, "--key-file", key.file, "--clients", p.clients, "--chunkservers", p.ports, "--http", p.http,
-		"--gossip", "", "--log", "warn", "--name", fmt.Sprintf("perf%d", id), "--session-lease", "60s",
+		role, "--dir", dir, "--key-file", key.file, "--http", p.http, "--gossip", "", "--log", "warn", "--name", fmt.Sprintf("perf%d", id),
+	}
+	if role == "master" {
+		args = append(args, "--clients", p.clients, "--chunkservers", p.ports, "--session-lease", "60s")
 	}
 	if len(voters) > 0 {
 		list := make([]string, 0, len(voters))

@@ -44,7 +44,7 @@ func createDirect(path string) (*directFile, error) {
 	f.buf, err = unix.Mmap(-1, 0, pieceSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		f.File.Close()
-		return nil, err
+		return nil, os.NewSyscallError("mmap", err)
 	}
 	return f, nil
 }
@@ -55,7 +55,7 @@ func (f *directFile) Write(b []byte) (int, error) {
 		k := copy(f.buf[f.n:], rest)
 		f.n, rest = f.n+k, rest[k:]
 		if f.n == len(f.buf) {
-			if err := f.piece(); err != nil {
+			if err := f.flush(); err != nil {
 				return 0, err
 			}
 		}
@@ -63,8 +63,8 @@ func (f *directFile) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// piece writes what has gathered.
-func (f *directFile) piece() error {
+// flush writes what has gathered.
+func (f *directFile) flush() error {
 	n := f.n
 	f.n = 0
 	_, err := f.File.Write(f.buf[:n])
@@ -82,7 +82,7 @@ func (f *directFile) finish() error {
 			return os.NewSyscallError("fcntl", err)
 		}
 	}
-	if err := f.piece(); err != nil {
+	if err := f.flush(); err != nil {
 		return err
 	}
 	return f.Sync()
@@ -92,4 +92,51 @@ func (f *directFile) finish() error {
 func (f *directFile) Close() error {
 	unix.Munmap(f.buf)
 	return f.File.Close()
+}
+
+// openDirect opens a file to be read once, past the page cache where that is
+// possible. close closes it.
+func openDirect(path string) (r *directReader, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_DIRECT, 0)
+	if errors.Is(err, syscall.EINVAL) {
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	buf, err := unix.Mmap(-1, 0, readSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		f.Close()
+		return nil, os.NewSyscallError("mmap", err)
+	}
+	return &directReader{f: f, buf: buf}, nil
+}
+
+// readSize is what is read at once.
+const readSize = 1 << 20
+
+// directReader reads a file in large pieces.
+type directReader struct {
+	f    *os.File
+	buf  []byte
+	rest []byte // of what was read
+}
+
+func (r *directReader) Read(b []byte) (int, error) {
+	if len(r.rest) == 0 {
+		n, err := r.f.Read(r.buf)
+		if n == 0 || err != nil {
+			return 0, err
+		}
+		r.rest = r.buf[:n]
+	}
+	n := copy(b, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// Close closes the file and gives its memory back.
+func (r *directReader) Close() error {
+	unix.Munmap(r.buf)
+	return r.f.Close()
 }

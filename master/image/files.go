@@ -224,7 +224,7 @@ func MetaOf(f File) (Meta, error) {
 }
 
 func readFile(f File) (*state.State, Meta, error) {
-	r, err := os.Open(f.Path)
+	r, err := openDirect(f.Path)
 	if err != nil {
 		return nil, Meta{}, fmt.Errorf("read image: %w", err)
 	}

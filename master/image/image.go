@@ -197,7 +197,12 @@ func (d *decoder) header() error {
 func Read(r io.Reader) (*state.State, Meta, error) {
 	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
 	load := state.NewLoader()
-	m, err := d.walk(load.Block)
+	// The blocks are read and summed while those before them are taken apart.
+	pipe := newPipe(load.Block)
+	m, err := d.walk(pipe.give)
+	if e := pipe.end(); e != nil {
+		err = e
+	}
 	if err != nil {
 		return nil, m, err
 	}

@@ -76,6 +76,7 @@ func (w *writer) busySince() int64 {
 // page cache, terms and votes are on disk).
 func (w *writer) append(msgs []*raftpb.Message) error {
 	urgent := false
+	var ents []*raftpb.Entry // of several messages: they share a frame
 	for _, m := range msgs {
 		if m.Term != nil && m.Vote != nil {
 			h := hard{Term: m.GetTerm(), Vote: m.GetVote(), Commit: m.GetCommit()}
@@ -83,15 +84,28 @@ func (w *writer) append(msgs []*raftpb.Message) error {
 			w.hard = h
 			w.store.setHard(h)
 		}
-		if s := m.GetSnapshot(); !raft.IsEmptySnap(s) {
+		next := m.GetEntries()
+		s := m.GetSnapshot()
+		if len(ents) > 0 && (!raft.IsEmptySnap(s) || len(next) > 0 && next[0].GetIndex() != ents[len(ents)-1].GetIndex()+1) {
+			if err := w.entries(ents); err != nil {
+				return err
+			}
+			ents = nil
+		}
+		if !raft.IsEmptySnap(s) {
 			at := position{Index: s.GetMetadata().GetIndex(), Term: s.GetMetadata().GetTerm()}
 			if err := w.mark(at); err != nil {
 				return err
 			}
 		}
-		if err := w.entries(m.GetEntries()); err != nil {
-			return err
+		if len(ents) == 0 {
+			ents = next
+		} else {
+			ents = append(ents[:len(ents):len(ents)], next...)
 		}
+	}
+	if err := w.entries(ents); err != nil {
+		return err
 	}
 	if urgent && (w.written.Term != w.hard.Term || w.written.Vote != w.hard.Vote) {
 		if err := w.flush(w.start(), 0, w.last()); err != nil {

@@ -146,6 +146,23 @@ func (s *State) Chunks(fn func(ChunkInfo) bool) {
 	}
 }
 
+// ChunksFrom calls fn for the chunks among n places of their table, from place at
+// on, and tells where to go on; 0: that was the end. Between two calls the state
+// may change: chunks that are made or freed meanwhile may be met or not.
+func (s *State) ChunksFrom(at uint32, n uint32, fn func(ChunkInfo)) (next uint32) {
+	end := s.chunks.n
+	if n < end-min(at, end) {
+		end = at + n
+		next = end
+	}
+	for slot := max(at, 1); slot < end; slot++ {
+		if s.chunks.at(slot).version != 0 {
+			fn(s.chunkInfo(slot))
+		}
+	}
+	return next
+}
+
 // Inodes calls fn for all inodes until it returns false. fn must not change the state.
 func (s *State) Inodes(fn func(inode.Attr) bool) {
 	for slot := uint32(1); slot < s.inodes.n; slot++ {
