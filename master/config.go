@@ -29,7 +29,7 @@ type Config struct {
 	Sync         string        // durability of the changelog: fsync (default) or quorum
 	ImageEvery   time.Duration // between two images of the tree; default 1 h
 	ImageEntries uint64        // log entries after which an image is due at the latest; default 1 M
-	ImageBytes   uint64        // bytes of changelog after which one is due; default 512 MiB
+	ImageBytes   uint64        // bytes of changelog after which one is due; default 256 MiB, which a start reads in about five seconds
 	ImagesKept   int           // default 3
 
 	SessionLease time.Duration // how long a silent mount keeps its rights; default 10 s
@@ -63,7 +63,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.Sync, "fsync")
 	def(&c.ImageEvery, time.Hour)
 	def(&c.ImageEntries, 1_000_000)
-	def(&c.ImageBytes, 512<<20)
+	def(&c.ImageBytes, 256<<20)
 	def(&c.ID, 1)
 	def(&c.ImagesKept, 3)
 	def(&c.SessionLease, 10*time.Second)

@@ -17,6 +17,7 @@ type masterLoad struct {
 	changes []time.Duration // of changes, each answered when it was committed
 	reads   []time.Duration
 	time    time.Duration
+	cpu     map[string]float64 // by role, microseconds a change
 }
 
 func (l *masterLoad) rate() float64 { return float64(len(l.changes)) / l.time.Seconds() }

@@ -53,7 +53,7 @@ type masterProcess struct {
 	cmd            *exec.Cmd
 	gone           chan struct{} // closed when it has ended
 	id             uint64
-	clients, ports string        // for mounts and tools; for chunkservers
+	clients, ports string // for mounts and tools; for chunkservers
 	http           string
 	start          time.Duration // until it was ready
 	output         strings.Builder

@@ -3,6 +3,7 @@ package perf
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,7 +13,7 @@ import (
 )
 
 // quorumTurns is how often one voter and three are measured, in turn.
-const quorumTurns = 1
+const quorumTurns = 3
 
 // quorumRows compares the throughput of one voter with that of three, and
 // samples how far the standbys are behind.
@@ -39,6 +40,11 @@ func quorumRows(ctx context.Context, o *MasterOptions, key masterSecret, r *Repo
 	slices.Sort(three)
 	r.load(fmt.Sprintf("%d clients, one voter, last turn", o.Clients), last[0])
 	r.load(fmt.Sprintf("%d clients, three voters, last turn", o.Clients), last[1])
+	for i, voters := range []string{"one voter", "three voters"} {
+		for _, role := range slices.Sorted(maps.Keys(last[i].cpu)) {
+			r.Rows = append(r.Rows, Row{Name: voters + ": processor time of the " + role, Unit: "a change", CPU: last[i].cpu[role]})
+		}
+	}
 	r.add("one voter, median", one[len(one)/2], "changes/s")
 	r.add("three voters, median", three[len(three)/2], "changes/s")
 	r.add("three voters of one", three[len(three)/2]/one[len(one)/2], "ratio")
@@ -76,14 +82,82 @@ func quorumLoad(ctx context.Context, o *MasterOptions, key masterSecret, voters 
 	if err != nil {
 		return nil, nil, err
 	}
+	restore, err := apart(all, leader)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer restore()
 	w := &lagWatch{}
+	meter := startCPU(all, leader)
 	l, err := loadFor(ctx, o, key, leader, 0, func(ctx context.Context) error {
 		if voters == 1 {
 			return sleep(ctx, o.Duration)
 		}
 		return w.run(ctx, o.Duration, key, leader, all)
 	})
+	if err == nil {
+		l.cpu = meter.stop(len(l.changes))
+	}
 	return l, w.lags(), err
+}
+
+// apart gives clients and leader one half of the processors and the other voters
+// the other half, whether they are there or not: with one voter and with three
+// the leader has the same to work with.
+func apart(all []*masterProcess, leader *masterProcess) (restore func(), err error) {
+	near, far := halves()
+	for _, p := range all {
+		where := &far
+		if p == leader {
+			where = &near
+		}
+		if err := confine(p.cmd.Process.Pid, where); err != nil {
+			return nil, err
+		}
+	}
+	return confineSelf(&near)
+}
+
+// cpuMeter measures the processor time of masters and of this process.
+type cpuMeter struct {
+	all    []*masterProcess
+	leader *masterProcess
+	before []float64 // seconds; the last: of this process
+}
+
+func startCPU(all []*masterProcess, leader *masterProcess) *cpuMeter {
+	m := &cpuMeter{all: all, leader: leader}
+	m.before = m.read()
+	return m
+}
+
+func (m *cpuMeter) read() (list []float64) {
+	for _, p := range m.all {
+		s := 0.0
+		if f, err := p.figures(); err == nil {
+			s = f.at("process_cpu_seconds_total")
+		}
+		list = append(list, s)
+	}
+	return append(list, cpuTime().Seconds())
+}
+
+// stop gives microseconds a change, by role.
+func (m *cpuMeter) stop(changes int) map[string]float64 {
+	now, out := m.read(), map[string]float64{}
+	for i := range now {
+		role := "clients"
+		switch {
+		case i < len(m.all) && m.all[i] == m.leader:
+			role = "leader"
+		case i < len(m.all) && m.all[i].id == metaloggerID:
+			role = "metalogger"
+		case i < len(m.all):
+			role = "standby"
+		}
+		out[role] = 1e6 * (now[i] - m.before[i]) / float64(max(changes, 1))
+	}
+	return out
 }
 
 // leaderOf waits until one of the masters leads.

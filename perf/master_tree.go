@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -45,7 +47,7 @@ func treeName(i int, r *rand.Rand) string {
 // state says what each entry gives, so that the next can refer to it.
 type grower struct {
 	st      *state.State
-	log     *journal.Log
+	log     *journal.Log // nil: nothing is logged
 	batch   []byte
 	waiting int
 	index   uint64 // of the last entry committed
@@ -53,6 +55,9 @@ type grower struct {
 	bytes   int64
 	now     int64
 	session uint64
+	random  *rand.Rand
+	upper   inode.Ino // the directories that files go to
+	lower   inode.Ino
 	err     error
 }
 
@@ -71,28 +76,15 @@ func growTree(ctx context.Context, dir string, files int, tail int64, r *Report)
 		return err
 	}
 	begun := time.Now()
+	g.begin()
 	defer func() {
 		if e := g.log.Close(); err == nil {
 			err = e
 		}
 	}()
-	var cluster [16]byte
-	g.apply(&state.SetCluster{ID: fmt.Sprintf("%x", cluster)})
-	for id, addr := range treeServers {
-		g.apply(&state.ServerSeen{ID: id, Addr: addr})
-	}
-	g.session = g.apply(&state.SessionOpen{Host: "perf", Mount: "/"}).Session
-	random := rand.New(rand.NewPCG(1, 2))
 	saved := false
-	var upper, dir2 inode.Ino
 	for i := 0; i < files && g.err == nil && ctx.Err() == nil; i++ {
-		if i%(treeDir*treeDir) == 0 {
-			upper = g.mkdir(inode.Root, fmt.Sprintf("dir-%06d", i/treeDir/treeDir))
-		}
-		if i%treeDir == 0 {
-			dir2 = g.mkdir(upper, fmt.Sprintf("dir-%08d", i/treeDir))
-		}
-		g.file(dir2, treeName(i, random), random)
+		g.next(i)
 		if left := float64(files-i) / float64(i+1); !saved && i%1000 == 0 && g.bytes > 0 && left*float64(g.bytes) <= float64(tail) {
 			saved = true
 			if err := g.save(dir); err != nil {
@@ -108,6 +100,27 @@ func growTree(ctx context.Context, dir string, files int, tail int64, r *Report)
 		g.err = ctx.Err()
 	}
 	return g.err
+}
+
+// begin makes what a tree has besides files.
+func (g *grower) begin() {
+	g.random = rand.New(rand.NewPCG(1, 2))
+	g.apply(&state.SetCluster{ID: fmt.Sprintf("%032x", 1)})
+	for _, id := range slices.Sorted(maps.Keys(treeServers)) {
+		g.apply(&state.ServerSeen{ID: id, Addr: treeServers[id]})
+	}
+	g.session = g.apply(&state.SessionOpen{Host: "perf", Mount: "/"}).Session
+}
+
+// next makes file i, and the directories that begin with it.
+func (g *grower) next(i int) {
+	if i%(treeDir*treeDir) == 0 {
+		g.upper = g.mkdir(inode.Root, fmt.Sprintf("dir-%06d", i/treeDir/treeDir))
+	}
+	if i%treeDir == 0 {
+		g.lower = g.mkdir(g.upper, fmt.Sprintf("dir-%08d", i/treeDir))
+	}
+	g.file(g.lower, treeName(i, g.random), g.random)
 }
 
 func (g *grower) open(dir string) error {
@@ -155,7 +168,9 @@ func (g *grower) apply(op state.Op) state.Result {
 		g.err = fmt.Errorf("%v: %w", op, r.Code)
 	}
 	g.batch = state.AppendEntry(g.batch, &e)
-	if len(g.batch) >= growBatch {
+	if g.log == nil {
+		g.batch = g.batch[:0]
+	} else if len(g.batch) >= growBatch {
 		g.propose()
 	}
 	return r

@@ -186,7 +186,7 @@ func (l *Log) drain() error {
 					return err
 				}
 			default:
-				if l.leaving(m) {
+				if l.leaving(m) && !l.holdBack(m) {
 					peers = append(peers, m)
 				}
 			}

@@ -258,6 +258,7 @@ func (l *Log) tick() {
 	if len(l.identity.List) == 0 {
 		return
 	}
+	l.letGo()
 	l.rn.Tick()
 	if l.lease.spoiled && l.ticks >= l.lease.offered+electionTicks {
 		l.resign()

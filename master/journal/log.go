@@ -64,14 +64,15 @@ type Log struct {
 	// Owned by the driver.
 	rn       *raft.RawNode
 	hearing  hearing
-	why      string            // of the handover under way
-	ticks    uint64            // since Open
-	since    uint64            // term from which on entries end the amnesia
-	heir     uint64            // with amnesia: for whom it may vote; 0: nobody
-	changing uint64            // tick when a change of the membership was proposed that is not carried out yet, 0: none
-	snaps    map[uint64]uint64 // followers that were told that they need an image, and when
-	unplaced []proposal        // given to raft, which has not yet said where they are
-	tags     []tagged          // own proposals in the log, ascending, not yet committed
+	why      string                     // of the handover under way
+	ticks    uint64                     // since Open
+	since    uint64                     // term from which on entries end the amnesia
+	heir     uint64                     // with amnesia: for whom it may vote; 0: nobody
+	changing uint64                     // tick when a change of the membership was proposed that is not carried out yet, 0: none
+	snaps    map[uint64]uint64          // followers that were told that they need an image, and when
+	held     map[uint64]*raftpb.Message // by voter; see holdBack
+	unplaced []proposal                 // given to raft, which has not yet said where they are
+	tags     []tagged                   // own proposals in the log, ascending, not yet committed
 	out      []Committed
 	outResp  []*raftpb.Message // to be stepped when out has been taken
 	soft     raft.SoftState

@@ -20,6 +20,8 @@
 package placement
 
 import (
+	"unsafe"
+
 	"github.com/varvefs/varve/chunk"
 )
 
@@ -213,6 +215,13 @@ func def[T comparable](v *T, d T) {
 
 // Matrix returns the counts of all chunks that the changelog knows.
 func (p *Placement) Matrix() Matrix { return p.matrix }
+
+// Memory is what the slots of all chunks take, in bytes.
+func (p *Placement) Memory() uint64 {
+	t := &p.table
+	slots := uint64(len(t.pages)*pageSlots + cap(t.strays))
+	return slots*uint64(unsafe.Sizeof(slot{})) + uint64(cap(t.blocks))*2*maxCopies
+}
 
 // Stats sums up. It is cheap enough for every tick.
 func (p *Placement) Stats() Stats {

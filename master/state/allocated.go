@@ -10,5 +10,5 @@ func (s *State) Allocated(id chunk.ID) bool {
 	}
 	k := s.chunks.at(slot)
 	uses := uint32(id >> 32)
-	return uses < k.uses || uses == k.uses && k.version != 0
+	return uses < k.uses || uses == k.uses && k.owner != 0
 }

@@ -41,10 +41,10 @@ func (o *Lease) check(s *State, e *Entry) (uint32, status.Code) {
 	}
 	t := s.chunkTree(s.inodes.at(slot))
 	s.treeUp(&t, uint64(o.First), uint64(o.First)+uint64(o.Count)-1, func(_ uint64, c uint32) bool {
-		switch k, lease := s.chunks.at(c), s.leaseOf(c); {
-		case lease != 0 && s.leases.at(lease).session != e.Session:
+		switch d := s.detailOf(c); {
+		case d.lease != 0 && s.leases.at(d.lease).session != e.Session:
 			code = status.Busy
-		case k.version == math.MaxUint32:
+		case d.version == math.MaxUint32:
 			code = status.IO // worn out: it would take a grant a second for a century
 		}
 		return code == status.OK
@@ -66,9 +66,9 @@ func (o *Lease) apply(s *State, e *Entry, r *Result) {
 		c := s.treeGet(&t, uint64(i))
 		if c == 0 {
 			c = s.newLeasedChunk(slot, i, e.Session)
-		} else if k := s.chunks.mut(c); s.leaseOf(c) == 0 {
-			s.lease(c, e.Session, k.version, false)
-			k.version++
+		} else if d := s.detailOf(c); d.lease == 0 {
+			s.lease(c, e.Session, d.version, false)
+			s.setVersion(c, d.version+1)
 		}
 		r.Chunks = append(r.Chunks, s.slotInfo(c))
 	}
@@ -88,15 +88,14 @@ func (o *LeaseFail) apply(s *State, e *Entry, r *Result) {
 		r.Code = status.Invalid
 	case !s.leaseBy(c, e.Session):
 		r.Code = status.NoLease
-	case uint32(o.Version) <= k.version:
+	case uint32(o.Version) <= s.versionOf(c):
 		r.Code = status.StaleVersion
 	}
 	if r.Code != status.OK {
 		return
 	}
-	m := s.chunks.mut(c)
-	m.version = uint32(o.Version)
-	s.leases.mut(s.leaseOf(c)).min = m.version
+	s.setVersion(c, uint32(o.Version))
+	s.leases.mut(s.leaseOf(c)).min = uint32(o.Version)
 	r.Ino = o.Ino
 	r.Chunks = []ChunkSlot{s.slotInfo(c)}
 }
@@ -107,7 +106,7 @@ func (o *LeaseDrop) apply(s *State, e *Entry, r *Result) {
 		r.Code = status.NoChunk
 		return
 	}
-	k, d := s.chunks.mut(c), s.detailOf(c)
+	k, d := s.chunks.at(c), s.detailOf(c)
 	if d.lease == 0 {
 		r.Code = status.NoLease
 		return
@@ -122,7 +121,7 @@ func (o *LeaseDrop) apply(s *State, e *Entry, r *Result) {
 	r.Ino = n.number(owner)
 	old := s.weigh(owner)
 	if o.Version != 0 {
-		k.version = uint32(o.Version)
+		s.setVersion(c, uint32(o.Version))
 	}
 	s.unlease(c)
 	if o.Version == 0 || uint64(d.index) >= beyond(n.size) {
@@ -174,7 +173,7 @@ func (f *CommitFile) apply(s *State, e *Entry, r *Result) status.Code {
 		return status.TooBig
 	}
 	for i := range f.Ended {
-		if c := f.Ended[i].find(s, slot, e.Session); c != 0 && s.chunks.at(c).version != uint32(f.Ended[i].Version) {
+		if c := f.Ended[i].find(s, slot, e.Session); c != 0 && s.versionOf(c) != uint32(f.Ended[i].Version) {
 			return status.StaleVersion
 		}
 	}
@@ -245,10 +244,10 @@ func (f *CommitFile) end(s *State, slot uint32, session uint64, r *Result) {
 		if c == 0 {
 			continue
 		}
-		k, d := s.chunks.mut(c), s.detailOf(c)
+		d := s.detailOf(c)
 		l := *s.leases.at(d.lease)
 		if !end.Written {
-			k.version = l.min
+			s.setVersion(c, l.min)
 		}
 		s.unlease(c)
 		if !end.Written && l.fresh || uint64(d.index) >= beyond(f.Size) {

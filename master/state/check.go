@@ -171,7 +171,7 @@ func (c *checker) file(slot uint32) error {
 	var bad error
 	s.treeUp(&t, 0, maxIndex, func(index uint64, k uint32) bool {
 		rec := s.chunks.at(k)
-		if at := s.detailOf(k).index; rec.owner != slot || uint64(at) != index || rec.version == 0 {
+		if at := s.detailOf(k).index; rec.owner != slot || uint64(at) != index || s.detailOf(k).version == 0 {
 			bad = fmt.Errorf("index %d has chunk %s of inode slot %d, index %d", index, rec.number(k), rec.owner, at)
 		}
 		count++
@@ -246,7 +246,7 @@ func (c *checker) chunks() error {
 	s, leases, details := c.s, uint32(0), uint32(0)
 	for slot := uint32(1); slot < s.chunks.n; slot++ {
 		k := s.chunks.at(slot)
-		if k.version == 0 {
+		if k.owner == 0 {
 			continue
 		}
 		c.head.chunks++
@@ -265,8 +265,8 @@ func (c *checker) chunks() error {
 			continue
 		}
 		leases++
-		if l := s.leases.at(d.lease); l.chunk != slot || l.min == 0 || l.min > k.version {
-			return fmt.Errorf("chunk %s has version %d and a lease of chunk slot %d from version %d", k.number(slot), k.version, l.chunk, l.min)
+		if l := s.leases.at(d.lease); l.chunk != slot || l.min == 0 || l.min > d.version {
+			return fmt.Errorf("chunk %s has version %d and a lease of chunk slot %d from version %d", k.number(slot), d.version, l.chunk, l.min)
 		}
 	}
 	if details != s.details.live() {

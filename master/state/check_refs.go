@@ -107,7 +107,7 @@ func (c *refs) small() {
 	}
 	for i := uint32(1); i < s.chunks.n && c.err == nil; i++ {
 		k := s.chunks.at(i)
-		c.in(k.owner, s.inodes.n, k.version != 0, "inode of a chunk", i)
+		c.in(k.owner, s.inodes.n, false, "inode of a chunk", i)
 		c.in(k.detail, s.details.n, false, "detail", i)
 	}
 	for i := uint32(1); i < s.details.n && c.err == nil; i++ {

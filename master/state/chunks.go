@@ -15,7 +15,7 @@ func (s *State) chunkOf(id chunk.ID) uint32 {
 		return 0
 	}
 	k := s.chunks.at(slot)
-	if k.uses != uint32(id>>32) || k.version == 0 {
+	if k.uses != uint32(id>>32) || k.owner == 0 {
 		return 0
 	}
 	return slot
@@ -25,7 +25,7 @@ func (s *State) chunkOf(id chunk.ID) uint32 {
 func (s *State) slotInfo(slot uint32) ChunkSlot {
 	k, d := s.chunks.at(slot), s.detailOf(slot)
 	info := ChunkSlot{
-		Index: d.index, ID: k.number(slot), Version: chunk.Version(k.version), Min: chunk.Version(k.version), Valid: d.valid,
+		Index: d.index, ID: k.number(slot), Version: chunk.Version(d.version), Min: chunk.Version(d.version), Valid: d.valid,
 	}
 	if d.lease != 0 {
 		l := s.leases.at(d.lease)
@@ -38,8 +38,8 @@ func (s *State) slotInfo(slot uint32) ChunkSlot {
 func (s *State) newLeasedChunk(owner, index uint32, session uint64) uint32 {
 	slot := s.chunks.alloc()
 	k := s.chunks.mut(slot)
-	*k = chunkRec{uses: k.uses, owner: owner, version: 1}
-	s.setDetail(slot, detailRec{index: index, valid: chunk.Size})
+	*k = chunkRec{uses: k.uses, owner: owner}
+	s.setDetail(slot, detailRec{index: index, version: 1, valid: chunk.Size})
 	s.head.chunks++
 	s.lease(slot, session, 1, true)
 	t := s.chunkTree(s.inodes.at(owner))
@@ -76,6 +76,15 @@ func (s *State) setDetail(slot uint32, d detailRec) {
 // leaseOf gives the lease of a chunk, 0: none.
 func (s *State) leaseOf(slot uint32) uint32 { return s.detailOf(slot).lease }
 
+// versionOf and setVersion are about a chunk's version.
+func (s *State) versionOf(slot uint32) uint32 { return s.detailOf(slot).version }
+
+func (s *State) setVersion(slot, version uint32) {
+	d := s.detailOf(slot)
+	d.version = version
+	s.setDetail(slot, d)
+}
+
 // setValid says how many bytes of a chunk count.
 func (s *State) setValid(slot, valid uint32) {
 	d := s.detailOf(slot)
@@ -110,7 +119,7 @@ func (s *State) leaseBy(slot uint32, session uint64) bool {
 func (s *State) freeChunk(slot uint32, r *Result) {
 	k := *s.chunks.at(slot)
 	s.head.chunks--
-	r.Effects.Freed = append(r.Effects.Freed, ChunkRef{k.number(slot), chunk.Version(k.version)})
+	r.Effects.Freed = append(r.Effects.Freed, ChunkRef{k.number(slot), chunk.Version(s.detailOf(slot).version)})
 	if lease := s.leaseOf(slot); lease != 0 {
 		s.leases.release(lease, leaseRec{})
 	}

@@ -3,6 +3,7 @@ package state
 import (
 	"slices"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/varvefs/varve/master/offheap"
 )
@@ -90,6 +91,13 @@ func (p *pages[P]) grow() {
 func (p *pages[P]) unread() {
 	p.idle = append(p.idle, p.past...)
 	p.past = nil
+}
+
+// bytes is what p takes.
+func (p *pages[P]) bytes() uint64 {
+	var page P
+	return uint64(len(p.list)+len(p.past)+len(p.idle))*uint64(unsafe.Sizeof(page)) +
+		uint64(cap(p.list))*uint64(unsafe.Sizeof(&page)) + uint64(cap(p.born))*4
 }
 
 // freeze makes p, which is a copy of the living one, independent of it.

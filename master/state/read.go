@@ -140,7 +140,7 @@ func (s *State) Chunk(id chunk.ID) (ChunkInfo, bool) {
 // Chunks calls fn for all chunks until it returns false. fn must not change the state.
 func (s *State) Chunks(fn func(ChunkInfo) bool) {
 	for slot := uint32(1); slot < s.chunks.n; slot++ {
-		if s.chunks.at(slot).version != 0 && !fn(s.chunkInfo(slot)) {
+		if s.chunks.at(slot).owner != 0 && !fn(s.chunkInfo(slot)) {
 			return
 		}
 	}
@@ -156,7 +156,7 @@ func (s *State) ChunksFrom(at uint32, n uint32, fn func(ChunkInfo)) (next uint32
 		next = end
 	}
 	for slot := max(at, 1); slot < end; slot++ {
-		if s.chunks.at(slot).version != 0 {
+		if s.chunks.at(slot).owner != 0 {
 			fn(s.chunkInfo(slot))
 		}
 	}
@@ -259,6 +259,14 @@ func (s *State) LeasesOf(session uint64) []ChunkInfo {
 
 // Servers lists the chunkservers by number.
 func (s *State) Servers() []ServerInfo { return slices.Clone(s.servers) }
+
+// Memory is what the tree takes, in bytes, with what views have made it copy.
+func (s *State) Memory() (sum uint64) {
+	for _, t := range s.tables() {
+		sum += t.bytes()
+	}
+	return sum
+}
 
 // Cluster is the identity of the cluster, "" before SetCluster.
 func (s *State) Cluster() string { return s.head.cluster }

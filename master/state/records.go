@@ -173,12 +173,11 @@ func (t *tallyRec) fields(c *codec.Codec) {
 	c.U8(&t.goal)
 }
 
-// chunkRec is one chunk: 16 bytes.
+// chunkRec is one chunk: 12 bytes.
 type chunkRec struct {
-	uses    uint32 // how often the slot was used before: the high half of the chunk number
-	owner   uint32 // inode
-	version uint32 // 0: free
-	detail  uint32 // detailRec; 0: the first chunk of its file, all of it counts, no lease
+	uses   uint32 // how often the slot was used before: the high half of the chunk number
+	owner  uint32 // inode; 0: free
+	detail uint32 // detailRec, 0: as in simple
 }
 
 func (k *chunkRec) number(slot uint32) chunk.ID {
@@ -188,22 +187,24 @@ func (k *chunkRec) number(slot uint32) chunk.ID {
 func (k *chunkRec) fields(c *codec.Codec) {
 	c.U32(&k.uses)
 	c.U32(&k.owner)
-	c.U32(&k.version)
 	c.U32(&k.detail)
 }
 
-// detailRec is what a chunk has that most do not, those of small files at rest.
+// detailRec is what most chunks, those of small files written once, have alike.
 type detailRec struct {
-	index uint32 // in the file
-	valid uint32
-	lease uint32 // leaseRec, 0: none
+	index   uint32 // in the file
+	version uint32
+	valid   uint32
+	lease   uint32 // leaseRec, 0: none
 }
 
-// simple is a chunk that needs no detailRec.
-var simple = detailRec{valid: chunk.Size}
+// simple is a chunk without detailRec: the first of its file, written once, all
+// of it counts, no lease.
+var simple = detailRec{version: 1, valid: chunk.Size}
 
 func (d *detailRec) fields(c *codec.Codec) {
 	c.U32(&d.index)
+	c.U32(&d.version)
 	c.U32(&d.valid)
 	c.U32(&d.lease)
 }

@@ -13,6 +13,7 @@ import (
 type table interface {
 	freeze()
 	unread()
+	bytes() uint64
 	setClock(c *clock)
 	len() uint32
 	setLen(n uint32)
@@ -191,6 +192,7 @@ type indexTable struct{ *index }
 
 func (t *indexTable) freeze()           { t.heads.freeze() }
 func (t *indexTable) unread()           { t.heads.unread() }
+func (t *indexTable) bytes() uint64     { return t.heads.bytes() }
 func (t *indexTable) setClock(c *clock) { t.heads.clk = c }
 func (t *indexTable) len() uint32       { return t.buckets }
 func (t *indexTable) setLen(n uint32)   { t.buckets = n }
