@@ -122,6 +122,22 @@ func (c *trio) level() {
 	})
 }
 
+// same waits until both masters are at the same entry and compares their trees.
+// Under load another may begin to lead at any time, which is an entry too.
+func (c *trio) same() {
+	c.t.Helper()
+	var t1, t2 []byte
+	eventually(c.t, "both are at the same entry", func() bool {
+		var i1, i2 uint64
+		i1, t1 = tree(c.t, c.masters[1])
+		i2, t2 = tree(c.t, c.masters[2])
+		return i1 == i2
+	})
+	if !bytes.Equal(t1, t2) {
+		c.t.Fatal("the trees differ")
+	}
+}
+
 // tree is a master's state as bytes.
 func tree(t *testing.T, m *Master) (index uint64, bytesOf []byte) {
 	t.Helper()
@@ -154,11 +170,7 @@ func TestTakeover(t *testing.T) {
 	a.must(req, &made)
 	c.level()
 	other := c.other(lead)
-	i1, t1 := tree(t, lead)
-	i2, t2 := tree(t, other)
-	if i1 != i2 || !bytes.Equal(t1, t2) {
-		t.Fatalf("the trees differ at entries %d and %d", i1, i2)
-	}
+	c.same()
 	epoch := a.session.Epoch
 	begun := time.Now()
 	c.kill(lead)
@@ -191,11 +203,7 @@ func TestTakeover(t *testing.T) {
 	c.start(3 - next.cfg.ID)
 	b.mkfile(inode.Root, "late")
 	c.level()
-	_, t1 = tree(t, c.masters[1])
-	_, t2 = tree(t, c.masters[2])
-	if !bytes.Equal(t1, t2) {
-		t.Fatal("the trees differ after the old leader came back")
-	}
+	c.same()
 }
 
 // TestStandbyRefuses: a standby serves nothing but the question who leads, and
@@ -244,11 +252,7 @@ func TestLaggingStandby(t *testing.T) {
 	a.mkfile(inode.Root, "last")
 	c.start(away.cfg.ID)
 	c.level()
-	_, t1 := tree(t, c.masters[1])
-	_, t2 := tree(t, c.masters[2])
-	if !bytes.Equal(t1, t2) {
-		t.Fatal("the trees differ")
-	}
+	c.same()
 	// The metalogger loses all but its vote... and its log is emptied by an image.
 	eventually(t, "the metalogger has fetched an image", func() bool {
 		_, err := c.logger.Newest()
@@ -283,7 +287,6 @@ func TestLaggingStandby(t *testing.T) {
 		t.Fatalf("recovery: %+v, %v", s, err)
 	}
 	m := startMaster(t, testConfig(t, restored))
-	_, t1 = tree(t, lead)
 	b, err := a.again(m)
 	if err != nil {
 		t.Fatal(err)
