@@ -31,31 +31,49 @@ const (
 // part of its room.
 type cleaningRow struct {
 	pattern string
-	fill    float64
+	fill    float64 // of what the store says that it holds
 	zipf    float64 // skew of what is overwritten; 0: all alike
 	files   bool    // whole files are deleted and written again
 }
 
-var cleaningRows = []cleaningRow{
-	{"uniform", 0.50, 0, false}, {"uniform", 0.70, 0, false}, {"uniform", 0.80, 0, false}, {"uniform", 0.90, 0, false},
-	{"uniform", 0.95, 0, false}, {"zipf 0.9", 0.80, 0.9, false}, {"zipf 0.9", 0.95, 0.9, false},
-	{"zipf 1.1", 0.80, 1.1, false}, {"zipf 1.1", 0.95, 1.1, false}, {"files", 0.80, 0, true}, {"files", 0.95, 0, true},
+// cleaningRows are all patterns at all grades.
+func cleaningRows() (rows []cleaningRow) {
+	for _, w := range []cleaningRow{{pattern: "uniform"}, {pattern: "zipf 0.9", zipf: 0.9}, {pattern: "zipf 1.1", zipf: 1.1}, {pattern: "files", files: true}} {
+		for _, w.fill = range []float64{0.50, 0.60, 0.70, 0.80, 0.90, 0.95} {
+			rows = append(rows, w)
+		}
+	}
+	return rows
 }
 
-// cleaning measures write amplification: bytes written to the disk for each byte that
+// Cleaning measures write amplification: bytes written to the disk for each byte that
 // callers write, in the steady state of 4 KiB overwrites by 64 callers that wait for each,
 // and of whole files that come and go. How full a store is goes by the room that it says
-// it has; the share of all its segments is told beside.
-func cleaning(ctx context.Context) ([]Row, error) {
-	var rows []Row
-	for _, w := range cleaningRows {
+// it has; the share of all its segments is told beside, and what theory says that a log
+// without headers and reserve had to write at that share if the overwrites are uniform.
+func Cleaning(ctx context.Context) (*Report, error) {
+	r := newReport("cleaning", "memory")
+	r.Plot = &Plot{Title: "Bytes written to the disk for each byte of callers", X: "part of the store's room that is full", Y: "write amplification"}
+	for _, w := range cleaningRows() {
 		row, err := w.run(ctx, cleaningSegments)
 		if err != nil {
-			return rows, fmt.Errorf("%s at %.0f %%: %w", w.pattern, 100*w.fill, err)
+			return r, fmt.Errorf("%s at %.0f %%: %w", w.pattern, 100*w.fill, err)
 		}
-		rows = append(rows, row)
+		r.Rows = append(r.Rows, row)
 	}
-	return rows, nil
+	return r, nil
+}
+
+// leastAmplification is what theory says of a log that is overwritten uniformly and cleans
+// large segments in the order of their age, which for such a load no choice of victims
+// betters: of a victim the part u is alive that was not overwritten during the time in which
+// the rest of the log was written, u = exp(-(1-u)/fill), and for 1-u new bytes 1 is written.
+func leastAmplification(fill float64) float64 {
+	u := 0.0
+	for range 1000 {
+		u = math.Exp(-(1 - u) / fill)
+	}
+	return 1 / (1 - u)
 }
 
 // churn is a store under one pattern.
@@ -77,7 +95,12 @@ func (w cleaningRow) run(ctx context.Context, segments uint64) (Row, error) {
 	defer store.Close()
 	c := &churn{disk: disk, store: store}
 	data := int64(w.fill * float64(store.Space().Total))
-	row := Row{Name: fmt.Sprintf("written per byte, %s, %.0f %% full (%.0f %% of raw)", w.pattern, 100*w.fill, 100*float64(data)/float64(raw)), Unit: "x"}
+	share := float64(data) / float64(raw)
+	row := Row{Name: fmt.Sprintf("%s, %.0f %% full (%.0f %% of raw", w.pattern, 100*w.fill, 100*share), Unit: "x", Series: w.pattern, X: w.fill}
+	if !w.files && w.zipf == 0 {
+		row.Name += fmt.Sprintf(", theory %.2f", leastAmplification(share))
+	}
+	row.Name += ")"
 	if w.files {
 		err = c.files(ctx, data, &row)
 		return row, err
@@ -102,7 +125,7 @@ func (w cleaningRow) run(ctx context.Context, segments uint64) (Row, error) {
 	row.Value = float64(disk.written.Load()-written) / float64(c.user.Load()-user)
 	all := slices.Concat(lats[:]...)
 	row.CPU = (cpuTime() - cpu).Seconds() * 1e6 / float64(len(all))
-	row.P50, row.P99 = percentile(all, 0.5), percentile(all, 0.99)
+	row.latencies(all)
 	return row, nil
 }
 

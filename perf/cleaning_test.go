@@ -1,6 +1,7 @@
 package perf
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 )
@@ -15,6 +16,15 @@ func TestCleaning(t *testing.T) {
 		}
 		if t.Logf("%s: %.2f", row.Name, row.Value); row.Value < 1 || row.Value > 4 {
 			t.Errorf("%s: %.2f", row.Name, row.Value)
+		}
+	}
+}
+
+// TestLeast holds the theory to the figures that are known of it.
+func TestLeast(t *testing.T) {
+	for fill, want := range map[float64]float64{0.5: 1.26, 0.8: 2.69, 0.9: 5.2} {
+		if got := leastAmplification(fill); math.Abs(got/want-1) > 0.02 {
+			t.Errorf("%v: %.2f, not %v", fill, got, want)
 		}
 	}
 }

@@ -18,6 +18,7 @@ type Options struct {
 	Size     int64         // bytes of the test file
 	Duration time.Duration // of each row
 	Fio      bool          // measure fio beside, on the same file
+	Rounds   int           // how often each row is measured, in turn with fio; the medians count
 }
 
 // engineRow is one workload on a prewritten file.
@@ -58,20 +59,37 @@ func Engine(ctx context.Context, disk engine.Disk, o Options) (*Report, error) {
 	}
 	r := newReport("engine", disk.Backend())
 	for _, w := range engineRows {
-		row, err := runEngineRow(ctx, f, w, o.Duration)
+		args := append([]string{"--filename=" + filepath.Join(o.Dir, name), fmt.Sprintf("--size=%d", o.Size), fmt.Sprintf("--bs=%d", w.size),
+			fmt.Sprintf("--iodepth=%d", w.depth)}, w.fio...)
+		row, err := o.inTurn(ctx, func() (Row, error) { return runEngineRow(ctx, f, w, o.Duration) }, args)
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", w.name, err)
-		}
-		if o.Fio {
-			args := append([]string{"--filename=" + filepath.Join(o.Dir, name), fmt.Sprintf("--size=%d", o.Size), fmt.Sprintf("--bs=%d", w.size),
-				fmt.Sprintf("--iodepth=%d", w.depth), "--time_based", "--runtime=" + seconds(o.Duration)}, w.fio...)
-			if row.Fio, err = fioRun(ctx, "perf", w.unit, args...); err != nil {
-				return r, err
-			}
 		}
 		r.Rows = append(r.Rows, row)
 	}
 	return r, nil
+}
+
+// inTurn measures a row, and fio with the given arguments, several times in turn.
+func (o *Options) inTurn(ctx context.Context, run func() (Row, error), fio []string) (Row, error) {
+	var rounds []Row
+	for range max(1, o.Rounds) {
+		row, err := run()
+		if err != nil {
+			return row, err
+		}
+		if o.Fio {
+			args := append([]string{"--time_based", "--runtime=" + seconds(o.Duration)}, fio...)
+			if row.Fio, err = fioRun(ctx, "perf", row.Unit, args...); err != nil {
+				return row, err
+			}
+			if row.Fio > 0 {
+				row.Ratio = row.Value / row.Fio
+			}
+		}
+		rounds = append(rounds, row)
+	}
+	return median(rounds), nil
 }
 
 // engineLoad keeps depth operations in flight. Each slot's Done submits the next
@@ -106,8 +124,8 @@ func runEngineRow(ctx context.Context, f engine.File, w engineRow, d time.Durati
 	l.slots.Wait()
 	took, used := time.Since(begin), cpuTime()-cpu
 	n := float64(len(l.lats))
-	row := Row{Name: w.name, Unit: w.unit, Value: n / took.Seconds(), CPU: used.Seconds() * 1e6 / n,
-		P50: percentile(l.lats, 0.5), P99: percentile(l.lats, 0.99)}
+	row := Row{Name: w.name, Unit: w.unit, Value: n / took.Seconds(), CPU: used.Seconds() * 1e6 / n}
+	row.latencies(l.lats)
 	if w.unit == "MB/s" {
 		row.Value *= float64(w.size) / 1e6
 	}

@@ -12,17 +12,28 @@ import (
 // fioRun asks fio for the same workload: the value in unit ("MB/s" or "IOPS"),
 // or 0 where fio is not installed.
 func fioRun(ctx context.Context, name string, unit string, args ...string) (float64, error) {
+	row, err := fioRow(ctx, name, unit, args...)
+	return row.Value, err
+}
+
+// fioRow is fioRun with the latencies.
+func fioRow(ctx context.Context, name string, unit string, args ...string) (Row, error) {
+	row := Row{Name: name, Unit: unit}
 	if _, err := exec.LookPath("fio"); err != nil {
-		return 0, nil
+		return row, nil
 	}
-	args = append([]string{"--output-format=json", "--name=" + name, "--ioengine=libaio", "--direct=1", "--randrepeat=0", "--norandommap"}, args...)
+	args = append([]string{"--output-format=json", "--name=perf", "--ioengine=libaio", "--direct=1", "--randrepeat=0", "--norandommap"}, args...)
 	out, err := exec.CommandContext(ctx, "fio", args...).Output()
 	if err != nil {
-		return 0, fmt.Errorf("fio %s: %w", strings.Join(args, " "), err)
+		return row, fmt.Errorf("fio %s: %w", strings.Join(args, " "), err)
 	}
 	type side struct {
 		IOPS float64 `json:"iops"`
 		BW   float64 `json:"bw_bytes"`
+		Lat  struct {
+			Max  float64            `json:"max"`
+			Part map[string]float64 `json:"percentile"`
+		} `json:"clat_ns"`
 	}
 	var reply struct {
 		Jobs []struct {
@@ -31,16 +42,18 @@ func fioRun(ctx context.Context, name string, unit string, args ...string) (floa
 		} `json:"jobs"`
 	}
 	if err := json.Unmarshal(out, &reply); err != nil || len(reply.Jobs) != 1 {
-		return 0, fmt.Errorf("fio printed no result: %v", err)
+		return row, fmt.Errorf("fio printed no result: %v", err)
 	}
 	s := reply.Jobs[0].Read
 	if s.IOPS == 0 {
 		s = reply.Jobs[0].Write
 	}
-	if unit == "MB/s" {
-		return s.BW / 1e6, nil
+	part := func(p string) float64 { return s.Lat.Part[p] / 1e3 }
+	row.P50, row.P99, row.P999, row.Max = part("50.000000"), part("99.000000"), part("99.900000"), s.Lat.Max/1e3
+	if row.Value = s.IOPS; unit == "MB/s" {
+		row.Value = s.BW / 1e6
 	}
-	return s.IOPS, nil
+	return row, nil
 }
 
 // seconds is a duration as fio wants it.

@@ -8,7 +8,7 @@ func TestRecovery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 9 {
+	if len(rows) != 10 {
 		t.Fatalf("%d rows", len(rows))
 	}
 	for _, row := range rows {

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -23,21 +25,34 @@ type segmentRow struct {
 	size    int // bytes of one operation
 	writers int // callers at the same time, each waiting for its own operation
 	read    bool
+	seq     bool     // one place after the other, else at random
 	fio     []string // the same load on a raw file
+	tail    bool     // the longest latencies are wanted
 }
 
+// Reads of what streams have written come before the random writes, as fio's come from a file
+// that was written in one go; the last row is of what those leave behind.
 var segmentRows = []segmentRow{
-	{"stream write 1 MiB, 8 callers", "MB/s", 1 << 20, 8, false, []string{"--rw=write", "--bs=1m", "--iodepth=8"}},
-	{"rand write 4 KiB durable, 64 callers", "IOPS", 4096, 64, false, []string{"--rw=randwrite", "--bs=4k", "--iodepth=64", "--sync=dsync"}},
-	{"rand write 4 KiB durable, 1 caller", "IOPS", 4096, 1, false, []string{"--rw=randwrite", "--bs=4k", "--iodepth=1", "--sync=dsync"}},
-	{"rand read 64 KiB, 32 callers", "IOPS", 64 << 10, 32, true, []string{"--rw=randread", "--bs=64k", "--iodepth=32"}},
-	{"rand read 4 KiB, 32 callers", "IOPS", 4096, 32, true, []string{"--rw=randread", "--bs=4k", "--iodepth=32"}},
-	{"rand read 4 KiB, 1 caller", "IOPS", 4096, 1, true, []string{"--rw=randread", "--bs=4k", "--iodepth=1"}},
+	{name: "stream write 1 MiB, 8 callers", unit: "MB/s", size: 1 << 20, writers: 8, seq: true,
+		fio: []string{"--rw=write", "--bs=1m", "--iodepth=8", "--sync=dsync"}},
+	{name: "seq read 1 MiB, 8 callers", unit: "MB/s", size: 1 << 20, writers: 8, read: true, seq: true,
+		fio: []string{"--rw=read", "--bs=1m", "--iodepth=8"}},
+	{name: "rand read 64 KiB, 32 callers", unit: "IOPS", size: 64 << 10, writers: 32, read: true,
+		fio: []string{"--rw=randread", "--bs=64k", "--iodepth=32"}},
+	{name: "rand read 4 KiB, 32 callers", unit: "IOPS", size: 4096, writers: 32, read: true,
+		fio: []string{"--rw=randread", "--bs=4k", "--iodepth=32"}},
+	{name: "rand read 4 KiB, 1 caller", unit: "IOPS", size: 4096, writers: 1, read: true,
+		fio: []string{"--rw=randread", "--bs=4k", "--iodepth=1"}},
+	{name: "rand write 4 KiB durable, 64 callers", unit: "IOPS", size: 4096, writers: 64,
+		fio: []string{"--rw=randwrite", "--bs=4k", "--iodepth=64", "--sync=dsync"}},
+	{name: "rand write 4 KiB durable, 1 caller", unit: "IOPS", size: 4096, writers: 1,
+		fio: []string{"--rw=randwrite", "--bs=4k", "--iodepth=1", "--sync=dsync"}},
+	{name: "rand read 64 KiB of such blocks, 32 callers", unit: "IOPS", size: 64 << 10, writers: 32, read: true,
+		fio: []string{"--rw=randread", "--bs=64k", "--iodepth=32"}},
 }
 
-// Segment measures a new store in o.Dir/perf-segment, and fio on a prewritten
-// file beside it. Every write waits until it is durable. Then it measures what recovery
-// takes, and on a store in memory what cleaning costs.
+// Segment measures a new store in o.Dir/perf-segment, in turn with fio on a prewritten
+// file beside it. Every write waits until it is durable.
 func Segment(ctx context.Context, backend string, o Options) (*Report, error) {
 	dir := filepath.Join(o.Dir, "perf-segment")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -49,82 +64,86 @@ func Segment(ctx context.Context, backend string, o Options) (*Report, error) {
 		return nil, err
 	}
 	defer disk.Close()
-	store, err := segment.Open(segment.Config{Disk: disk, Create: &segment.Identity{Server: 1, Cluster: "perf"}})
+	store, err := segment.Open(segment.Config{Disk: disk, Limit: uint64(3*o.Size + 2<<30), Create: &segment.Identity{Server: 1, Cluster: "perf"}})
 	if err != nil {
 		return nil, err
 	}
 	defer store.Close()
 	load := &segmentLoad{store: store, chunks: max(1, o.Size/chunk.Size)}
-	if err := load.fill(); err != nil {
+	if err := errors.Join(load.wear(), load.fill(1, load.chunks)); err != nil {
 		return nil, err
+	}
+	file := []string{"--filename=" + filepath.Join(o.Dir, "perf-fio"), fmt.Sprintf("--size=%d", o.Size)}
+	if o.Fio {
+		defer os.Remove(filepath.Join(o.Dir, "perf-fio"))
+		if _, err := fioRun(ctx, "prepare", "MB/s", append(file, "--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1")...); err != nil {
+			return nil, err
+		}
 	}
 	r := newReport("segment", disk.Backend())
 	for _, w := range segmentRows {
-		row, err := load.run(ctx, w, o.Duration)
+		row, err := o.inTurn(ctx, func() (Row, error) { return load.run(ctx, w, o.Duration) }, append(slices.Clone(file), w.fio...))
 		if err != nil {
 			return r, fmt.Errorf("%s: %w", w.name, err)
 		}
 		r.Rows = append(r.Rows, row)
 	}
-	if o.Fio {
-		if err := fioBeside(ctx, r, o); err != nil {
-			return r, err
-		}
-	}
-	for _, more := range []func() ([]Row, error){
-		func() ([]Row, error) { return recovery(ctx, backend, o.Dir, recoverySizes) },
-		func() ([]Row, error) { return cleaning(ctx) },
-	} {
-		rows, err := more()
-		r.Rows = append(r.Rows, rows...)
-		if err != nil {
-			return r, err
-		}
-	}
 	return r, nil
-}
-
-// fioBeside fills the fio column from one prewritten file.
-func fioBeside(ctx context.Context, r *Report, o Options) error {
-	name := filepath.Join(o.Dir, "perf-fio")
-	defer os.Remove(name)
-	file := []string{"--filename=" + name, fmt.Sprintf("--size=%d", o.Size)}
-	if _, err := fioRun(ctx, "prepare", "MB/s", append(file, "--rw=write", "--bs=1m", "--iodepth=8", "--end_fsync=1")...); err != nil {
-		return err
-	}
-	for i, w := range segmentRows {
-		args := append(append([]string{"--time_based", "--runtime=" + seconds(o.Duration)}, file...), w.fio...)
-		var err error
-		if r.Rows[i].Fio, err = fioRun(ctx, "perf", w.unit, args...); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // segmentLoad works on chunks 1..chunks of a store.
 type segmentLoad struct {
 	store  *segment.Store
 	chunks int64
+	blocks int64        // if not 0: of 4 KiB, that random writes go to
+	next   atomic.Int64 // place of a sequential row
 }
 
-// fill writes every chunk once, as streams do.
-func (l *segmentLoad) fill() error {
+// wear writes to most segments and empties them again: they are then as on a disk that has
+// been in use for a while, and as fio's file, whose blocks were all written before.
+func (l *segmentLoad) wear() error {
+	n := int64(l.store.Space().Free/chunk.Size) * 9 / 10
+	if err := l.fill(1, n); err != nil {
+		return err
+	}
+	var ids []chunk.ID
+	for id := int64(1); id <= n; id++ {
+		ids = append(ids, chunk.ID(id))
+	}
+	return l.store.Delete(ids)
+}
+
+// fill writes chunks once, as streams do.
+func (l *segmentLoad) fill(from, to int64) error {
+	const callers = 4
+	errs := make([]error, callers)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			for id := from + int64(i); id <= to && errs[i] == nil; id += callers {
+				errs[i] = l.fillChunk(id)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (l *segmentLoad) fillChunk(id int64) error {
 	buf := engine.Alloc(1 << 20)
 	rand.NewChaCha8([32]byte{1}).Read(buf)
-	for id := int64(1); id <= l.chunks; id++ {
-		for off := uint32(0); off < chunk.Size; off += uint32(len(buf)) {
-			if err := l.write(id, off, buf, off == 0); err != nil {
-				return err
-			}
+	sums := chunk.AppendSums(nil, 0, buf)
+	for off := uint32(0); off < chunk.Size; off += uint32(len(buf)) {
+		if err := l.write(id, off, buf, sums, true); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (l *segmentLoad) write(id int64, off uint32, buf []byte, create bool) error {
-	t, err := l.store.Write(segment.Write{Chunk: chunk.ID(id), Version: 1, Create: create, Off: off, Len: uint32(len(buf)),
-		Data: buf, Sums: chunk.AppendSums(nil, off, buf)})
+// write writes whole blocks with their sums, which the client of a store makes.
+func (l *segmentLoad) write(id int64, off uint32, buf []byte, sums []uint32, create bool) error {
+	t, err := l.store.Write(segment.Write{Chunk: chunk.ID(id), Version: 1, Create: create, Off: off, Len: uint32(len(buf)), Data: buf, Sums: sums})
 	if err != nil {
 		return err
 	}
@@ -139,14 +158,19 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 	for i := range w.writers {
 		wg.Go(func() {
 			buf := engine.Alloc(w.size)
+			sums := chunk.AppendSums(nil, 0, buf)
 			rng := rand.New(rand.NewPCG(uint64(i), 9))
 			for last := time.Now(); errs[i] == nil && last.Sub(begin) < d && ctx.Err() == nil; {
-				id := 1 + rng.Int64N(l.chunks)
-				off := uint32(rng.IntN(chunk.Size/w.size) * w.size)
+				per := int64(chunk.Size / w.size)
+				k := rng.Int64N(max(l.chunks*per, l.blocks))
+				if w.seq {
+					k = l.next.Add(1) % (l.chunks * per)
+				}
+				id, off := 1+k/per, uint32(k%per)*uint32(w.size)
 				if w.read {
-					_, errs[i] = l.store.Read(chunk.ID(id), 1, 1, off, buf, nil)
+					_, errs[i] = l.store.Read(chunk.ID(id), 1, 1, off, buf, sums[:0])
 				} else {
-					errs[i] = l.write(id, off, buf, false)
+					errs[i] = l.write(id, off, buf, sums, false)
 				}
 				now := time.Now()
 				lats[i] = append(lats[i], now.Sub(last))
@@ -156,12 +180,13 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 	}
 	wg.Wait()
 	took, used := time.Since(begin), cpuTime()-cpu
-	var all []time.Duration
-	for _, l := range lats {
-		all = append(all, l...)
-	}
+	all := slices.Concat(lats...)
 	n := float64(len(all))
-	row := Row{Name: w.name, Unit: w.unit, Value: n / took.Seconds(), CPU: used.Seconds() * 1e6 / n, P50: percentile(all, 0.5), P99: percentile(all, 0.99)}
+	row := Row{Name: w.name, Unit: w.unit, Value: n / took.Seconds(), CPU: used.Seconds() * 1e6 / n}
+	row.latencies(all)
+	if w.tail {
+		row.tail(all)
+	}
 	if w.unit == "MB/s" {
 		row.Value *= float64(w.size) / 1e6
 	}

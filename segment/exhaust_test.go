@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -209,7 +210,8 @@ func (w *world) after(t testing.TB, name string, seed uint64) *world {
 //
 // In the usual run the longest sequences take turns with the variants, the empty store more
 // often, and most moments see a choice of the subsets only; with VARVE_TORTURE set all of
-// them do all, as far as they come in its time.
+// them do all, as far as they come in its time. VARVE_PIECE=2/12 does the third of 12 parts of
+// the longest sequences, with all variants and some subsets of each kind, however long it takes.
 func TestCrashEverywhere(t *testing.T) {
 	most := []int{64, 1, 1} // subsets of each kind, by length
 	turns := [...]int{0, 2, 0, 2, 0, 2, 1, 3}
@@ -218,6 +220,13 @@ func TestCrashEverywhere(t *testing.T) {
 		most = []int{8, 1}
 	case tortureTime() > 0:
 		most = []int{1 << 9, 1 << 7, 1 << 5}
+	}
+	piece, pieces := 0, 0
+	if v := os.Getenv("VARVE_PIECE"); v != "" {
+		if n, err := fmt.Sscanf(v, "%d/%d", &piece, &pieces); n != 2 || piece < 0 || piece >= pieces {
+			t.Fatalf("VARVE_PIECE=%q: want a number and how many, like 0/12: %v", v, err)
+		}
+		most = []int{0, 0, 8}
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // stores are made and dropped by the thousand
 	half := past(t)
@@ -233,8 +242,11 @@ func TestCrashEverywhere(t *testing.T) {
 						if limit := tortureTime(); limit > 0 && time.Since(began) > limit {
 							return
 						}
+						if pieces > 0 && (i < len(most)-1 || n/shards%pieces != piece) {
+							continue
+						}
 						for variant := range 4 {
-							if i == len(most)-1 && tortureTime() == 0 && variant != turns[n/shards%len(turns)] {
+							if i == len(most)-1 && tortureTime()+time.Duration(pieces) == 0 && variant != turns[n/shards%len(turns)] {
 								continue
 							}
 							some := budget

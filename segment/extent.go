@@ -279,7 +279,7 @@ func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
 	if n > 0 {
 		want := n
 		if n > 2 {
-			want += n / 4
+			want += n / 8 // each extent is moved about eight times while a chunk fills, and a sixteenth is idle
 		}
 		b.ref, b.room = x.extents.alloc(want)
 	}

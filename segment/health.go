@@ -31,22 +31,23 @@ type health struct {
 	giveUp time.Duration  // failAfter
 }
 
-// readBegins and readEnds enclose the I/O of a read. mu is held by the first only.
+// readBegins notes that the I/O of a read begins; letGo that it has ended. mu is held.
 func (s *Store) readBegins(r *reader) {
 	h := &s.health
-	r.began, r.slot = time.Now(), len(h.reads)
+	r.began, r.slot, r.watched = time.Now(), len(h.reads), true
 	h.reads = append(h.reads, r)
+	r.queue = s.queues && len(h.reads) > readsAlone
 }
 
-func (s *Store) readEnds(r *reader) {
-	s.mu.Lock()
+// readEnded takes a read off. mu is held.
+func (s *Store) readEnded(r *reader, took time.Duration) {
 	h := &s.health
-	h.worst = max(h.worst, time.Since(r.began))
+	h.worst = max(h.worst, took)
 	last := len(h.reads) - 1
 	h.reads[r.slot], h.reads[last].slot = h.reads[last], r.slot
 	h.reads[last] = nil
 	h.reads = h.reads[:last]
-	s.unlock()
+	r.watched = false
 }
 
 // Slow tells whether the disk takes unusually long for what it does, and what it was that

@@ -38,7 +38,6 @@ func (s *Store) Read(id chunk.ID, lowest, highest chunk.Version, off uint32, buf
 		return sums, err
 	}
 	err = r.run()
-	s.readEnds(r)
 	s.letGo(r)
 	if err != nil {
 		s.damaged(id, err)
@@ -73,10 +72,12 @@ type reader struct {
 	done func(*engine.Op) // wait.Done, made once
 
 	alone bool // do everything in this goroutine
+	queue bool // leave even a single op to the engine
 	again int  // sources that had to be read twice
 
-	began time.Time // when its read began
-	slot  int       // its place in Store.reads
+	watched bool      // it is in health.reads...
+	began   time.Time // ...since then...
+	slot    int       // ...at this place
 }
 
 var readers = sync.Pool{New: func() any {
@@ -97,7 +98,7 @@ func (r *reader) reset() {
 	}
 	clear(r.list)
 	clear(r.ops)
-	r.list, r.sums, r.ops, r.buf, r.again = r.list[:0], r.sums[:0], r.ops[:0], nil, 0
+	r.list, r.sums, r.ops, r.buf, r.again, r.queue = r.list[:0], r.sums[:0], r.ops[:0], nil, 0, false
 }
 
 // gather finds what [from, to) of b is made of and pins it. mu is held; it is given up
@@ -132,10 +133,14 @@ func (r *reader) add(s *Store, e *extent, from, to uint32) {
 	r.list = append(r.list, source{extent: p, g: g, f: f, sums: r.sums[at:]})
 }
 
-// letGo takes the pins off.
+// letGo takes the pins off when the I/O is done.
 func (s *Store) letGo(r *reader) {
 	s.stat.again.Add(r.again)
+	took := time.Since(r.began)
 	s.mu.Lock()
+	if r.watched {
+		s.readEnded(r, took)
+	}
 	for i := range r.list {
 		p := &r.list[i]
 		if p.f != nil {
@@ -286,14 +291,19 @@ func (r *reader) direct(p *source, span uint32) []byte {
 	return nil
 }
 
-// start runs the reads: a single one in this goroutine, several at once.
+// readsAlone is the number of reads at a time up to which each of a single op is a plain
+// system call of its caller. When there are more, an engine that batches saves most of the
+// processor time: BenchmarkRing/Wait of package uring has the figures.
+const readsAlone = 4
+
+// start runs the reads: a single one in this goroutine, if there are few, several at once.
 func (r *reader) start() {
 	for i := range r.list {
 		if p := &r.list[i]; p.op.Buf != nil {
 			r.ops = append(r.ops, p)
 		}
 	}
-	if len(r.ops) == 1 || r.alone {
+	if r.alone || len(r.ops) == 1 && !r.queue {
 		for _, p := range r.ops {
 			p.op.Err = p.g.file.ReadAt(p.op.Buf, p.op.Off)
 		}

@@ -17,18 +17,18 @@ type slab[T any] struct {
 const (
 	slabPage    = 1 << 16 // elements of a common page; a longer run has its own page
 	slabFirst   = 1 << 8  // elements of the first page; each is twice as large as the last
-	slabClasses = 4 * 32
+	slabClasses = 8 * 32
 )
 
-// slabClass returns the class of runs of n elements and their length: four classes
-// for each doubling, so that at most a fifth of a run is idle.
+// slabClass returns the class of runs of n elements and their length: eight classes
+// for each doubling, so that at most a ninth of a run is idle.
 func slabClass(n uint32) (class int, size uint32) {
-	if n <= 4 {
+	if n <= 8 {
 		return int(n), n
 	}
-	shift := bits.Len32(n-1) - 3
-	steps := (n-1)>>shift + 1 // 5..8
-	return shift*4 + int(steps), steps << shift
+	shift := bits.Len32(n-1) - 4
+	steps := (n-1)>>shift + 1 // 9..16
+	return shift*8 + int(steps), steps << shift
 }
 
 // alloc returns a run of at least n elements, n > 0. Its contents are undefined.
@@ -74,10 +74,10 @@ func (s *slab[T]) retire() {
 
 // classSize is the length of the runs of a class.
 func classSize(class int) uint32 {
-	if class <= 4 {
+	if class <= 8 {
 		return uint32(class)
 	}
-	return uint32((class-1)%4+5) << ((class - 5) / 4)
+	return uint32((class-1)%8+9) << ((class - 9) / 8)
 }
 
 // at returns the first n elements of a run.

@@ -6,7 +6,7 @@ func TestSlabClasses(t *testing.T) {
 	prev := 0
 	for n := uint32(1); n < 200000; n++ {
 		class, size := slabClass(n)
-		if size < n || size > n+n/4 {
+		if size < n || size > n+n/8+1 {
 			t.Fatalf("a run of %d gets %d elements", n, size)
 		}
 		if classSize(class) != size {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,6 +71,8 @@ type Store struct {
 	limit uint64
 	step  func() bool
 	stat  *stats
+
+	queues bool // what is submitted to the disk from many goroutines shares system calls
 
 	diskID  uint64 // these do not change once the store is open
 	segSize uint32 // bytes of a segment
@@ -182,7 +185,7 @@ func (c *Config) defaults() {
 // open until the store is closed.
 func Open(cfg Config) (*Store, error) {
 	cfg.defaults()
-	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}), crowded: make(map[chunk.ID]time.Time),
+	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, queues: strings.HasPrefix(cfg.Disk.Backend(), "uring"), imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}), crowded: make(map[chunk.ID]time.Time),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)

@@ -59,7 +59,7 @@ func (fd *found) witness(f *foundFrame) {
 type window struct {
 	g    *segment
 	size uint32 // of the segment
-	buf  []byte
+	buf  []byte // of one block, until more is read
 	at   uint32 // place of buf in the segment
 	have uint32 // bytes in buf
 }
@@ -67,7 +67,7 @@ type window struct {
 const windowSize = 1 << 20
 
 func newWindow(g *segment, size uint32) *window {
-	return &window{g: g, size: size, buf: engine.Alloc(int(min(windowSize, size)))}
+	return &window{g: g, size: size, buf: engine.Alloc(blockSize)}
 }
 
 func (w *window) free() { engine.Free(w.buf) }
@@ -75,6 +75,10 @@ func (w *window) free() { engine.Free(w.buf) }
 // block returns the block at off. It is good until the next call.
 func (w *window) block(off uint32) ([]byte, error) {
 	if off < w.at || off+blockSize > w.at+w.have {
+		if len(w.buf) == blockSize {
+			w.free()
+			w.buf = engine.Alloc(int(min(windowSize, w.size)))
+		}
 		n := min(uint32(len(w.buf)), w.size-off)
 		if err := w.g.file.ReadAt(w.buf[:n], w.g.base+int64(off)); err != nil {
 			w.have = 0

@@ -34,6 +34,8 @@ var mutations = []mutation{
 		"case h.seg != w.g.n || h.off != off:", "case false:"},
 	{"durable-upto", "what headers say is durable is ignored", "segment/recover.go",
 		"if m.newer(r.marks[i]) {", "if m.newer(r.marks[i]) && false {"},
+	{"untold", "a seal that was not read is taken to tell nothing of what counts", "segment/restore.go",
+		"sealed: &t, tells: true}", "sealed: &t}"},
 	{"names", "nobody asks whom a lost frame was about", "segment/recover.go",
 		"		r.suspects[name] = true\n", "		_ = name\n"},
 	{"first-frame", "frames follow a first one that is not durable", "segment/frame.go",
