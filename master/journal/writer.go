@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -16,8 +17,10 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// A write that takes longer than slowWrite is worth a line in the log, one every slowPause.
+// A write that takes longer than slowWrite is worth a line in the log, one every
+// slowPause; one that takes longer than longWrite is worth one when debugging.
 const (
+	longWrite = 20 * time.Millisecond
 	slowWrite = 200 * time.Millisecond
 	slowPause = 5 * time.Second
 )
@@ -221,11 +224,21 @@ func (w *writer) flush(b []byte, records int, last uint64) error {
 	w.sum, w.written = f.sum, f.Hard
 	took := time.Since(begun)
 	w.m.frame(len(full), records, took)
-	if took > slowWrite && begun.Sub(w.slowAt) > slowPause {
-		w.slowAt = begun
-		w.log.Warn("journal: the disk is slow", "file", w.dir.Path(fileName(w.number)), "bytes", len(full), "took", took.Round(time.Millisecond))
-	}
+	w.slow(took, len(full))
 	return nil
+}
+
+// slow says that a write took long: to people when it took too long, now and
+// then; otherwise to those who study where the time goes.
+func (w *writer) slow(took time.Duration, bytes int) {
+	level := slog.LevelDebug
+	switch now := time.Now(); {
+	case took < longWrite:
+		return
+	case took > slowWrite && now.Sub(w.slowAt) > slowPause:
+		level, w.slowAt = slog.LevelWarn, now
+	}
+	w.log.Log(context.Background(), level, "journal: the disk is slow", "file", w.dir.Path(fileName(w.number)), "bytes", bytes, "took", took.Round(time.Millisecond))
 }
 
 // sync makes all that was written durable. It may run beside the appending
