@@ -430,6 +430,15 @@ func TestWipedVoter(t *testing.T) {
 		k, ok := m.Find(4)
 		return ok && !k.Learner
 	})
+	eventually(t, "the removed one is no longer listed, nor missed", func() bool {
+		s := lead.Status()
+		for _, m := range s.Masters {
+			if m.Down {
+				return false
+			}
+		}
+		return len(s.Masters) == 3 && !strings.Contains(strings.Join(s.Problems, " "), "Voter")
+	})
 	want := lead.log.Status().Commit
 	eventually(t, "it has all", func() bool { return c.masters[4].log.Status().Applied >= want })
 	c.kill(lead)

@@ -346,13 +346,22 @@ func (l *loop) masters() []string {
 	return list
 }
 
+// silent is how long a voter that says something every second is not heard until
+// it is called down.
+const silent = 3 * time.Second
+
 // voterStatus describes the other voters.
 func (l *loop) voterStatus() (list []wire.MasterStatus) {
 	if l.net == nil {
 		return nil
 	}
-	log := l.log.Status()
+	log, members := l.log.Status(), l.log.Members()
 	for _, b := range l.net.Beats() {
+		_, member := members.Find(b.ID)
+		member = member || len(members.List) == 0
+		if !member && (b.At.IsZero() || l.now.Sub(b.At) > silent) {
+			continue // it was removed, and is in the settings still
+		}
 		s := wire.MasterStatus{
 			ID: b.ID, Name: b.Name, Role: "unknown", Pid: int(b.Pid), Addr: b.Clients, Raft: b.Raft, Epoch: b.Term, Applied: b.Applied, Commit: b.Commit,
 			ImageAt: b.ImageAt, MemBytes: b.Memory, UptimeSec: time.Duration(b.Uptime).Seconds(), Version: b.Version,
@@ -360,7 +369,9 @@ func (l *loop) voterStatus() (list []wire.MasterStatus) {
 		}
 		if !b.At.IsZero() {
 			s.Seen = l.now.Sub(b.At).Seconds()
-			s.Role = "standby"
+			if member {
+				s.Role = "standby"
+			}
 			if b.What == wire.VoterMetalogger {
 				s.Role = "metalogger"
 			}
@@ -368,7 +379,7 @@ func (l *loop) voterStatus() (list []wire.MasterStatus) {
 				s.Role = "leader"
 			}
 		}
-		if b.At.IsZero() || s.Seen > 3 {
+		if b.At.IsZero() || s.Seen > silent.Seconds() {
 			s.Down = true
 		}
 		for _, p := range log.Peers {
@@ -390,8 +401,14 @@ func (l *loop) voterProblems(s *wire.Status) {
 			down = append(down, fmt.Sprintf("%d (%s)", m.ID, m.Raft))
 		}
 	}
+	voters := 0
+	for _, k := range l.log.Members().List {
+		if !k.Learner {
+			voters++
+		}
+	}
 	if len(down) > 0 {
 		s.Problems = append(s.Problems, fmt.Sprintf("Voter %s of the changelog does not answer; %d of %d must be there for changes.",
-			strings.Join(down, ", "), len(s.Masters)/2+1, len(s.Masters)))
+			strings.Join(down, ", "), voters/2+1, voters))
 	}
 }
