@@ -24,6 +24,10 @@ import (
 // nobody what was acknowledged in an older term. When an entry of such a term is
 // committed, and here, all that was forgotten is here too.
 //
+// With a third voter away, the leader of the last term before and this voter must
+// be able to elect that leader again. They are: it has had all that was committed when its term
+// began and made all that came since, so that a voter with amnesia may vote for it.
+//
 // If it has happened to so many that no majority is left to elect, somebody who has
 // forgotten must vote. When such a voter has heard from all others what their logs
 // hold, after they too have left the term in which it forgot, the longest of the logs has all that
@@ -117,6 +121,19 @@ func (l *Log) barred(m *raftpb.Message) bool {
 		return true
 	}
 	return false
+}
+
+// recognise looks at a message of an older term: only the leader of the last term in
+// which this voter has forgotten anything can have sent it.
+func (l *Log) recognise(m *raftpb.Message) {
+	if !l.amnesia || l.heir != 0 || m.GetTerm()+1 != l.since {
+		return
+	}
+	switch m.GetType() {
+	case raftpb.MsgApp, raftpb.MsgHeartbeat, raftpb.MsgSnap:
+		l.heir = m.GetFrom()
+		l.cfg.Log.Warn("journal: this voter may vote for the last leader, which has what is missing here", "voter", l.heir)
+	}
 }
 
 // holed looks at a heartbeat: a leader never tells a voter that more is committed

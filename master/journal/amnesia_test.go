@@ -61,6 +61,20 @@ func TestAmnesia(t *testing.T) {
 	eventually(t, "the leader has brought it up to date", func() bool {
 		return !voters[one].Status().Amnesia
 	})
+	// One host while another is away: the two that are left go on.
+	lead = leaderOf(t, voters, nil)
+	one = int(lead.cfg.ID) % 3
+	away := int(lead.cfg.ID+1) % 3
+	mustClose(t, voters[away].Log)
+	voters[one] = lose(voters[one])
+	eventually(t, "two of three go on", func() bool {
+		return !voters[one].Status().Amnesia && (lead.isLeader() || voters[one].isLeader())
+	})
+	voters[away] = open(uint64(away + 1))
+	lead = leaderOf(t, voters, nil)
+	eventually(t, "all have all", func() bool {
+		return voters[away].Status().Last == lead.Status().Last && voters[one].Status().Last == lead.Status().Last
+	})
 	// All hosts: nobody leads until they have compared.
 	for i, v := range voters {
 		voters[i] = lose(v)

@@ -150,6 +150,7 @@ func (l *Log) heard(m *raftpb.Message) bool {
 	if len(l.identity.List) == 0 {
 		return m.GetFrom() == l.cfg.ID // not founded
 	}
+	l.recognise(m)
 	if l.barred(m) {
 		return false
 	}

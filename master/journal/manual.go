@@ -91,4 +91,8 @@ func (m *Manual) Kill() {
 }
 
 // Glance is Status without what takes time to find out.
-func (m *Manual) Glance() Status { return m.view }
+func (m *Manual) Glance() Status {
+	s := m.view
+	s.Amnesia, s.Since = m.amnesia, m.since
+	return s
+}

@@ -21,6 +21,7 @@ type host struct {
 	power bool
 	boots int
 	wiped bool // its voter is not counted in yet
+	lost  bool // it has lost power, and may not have what it acknowledged
 	slow  nanos
 
 	// The clock counts from the start of the kernel, fast or slow by ppm.
@@ -78,7 +79,7 @@ func (h *host) powerCut() {
 	}
 	h.w.stats.PowerCuts++
 	h.w.notef("%v loses power", h)
-	h.power, h.vipUntil = false, 0
+	h.power, h.vipUntil, h.lost = false, 0, true
 	h.endSupervisor()
 	h.endProcess()
 	h.disk = h.disk.PowerCut(h.w.rng.Uint64(), h.w.rng.IntN)
@@ -105,7 +106,10 @@ func (h *host) mayForget() bool {
 		return true
 	}
 	for _, o := range h.w.hosts {
-		if o != h && (o.proc == nil || o.wiped || o.proc.log.Status().Amnesia || o.proc.log.Status().Leader == 0) {
+		if o.proc != nil && !o.proc.log.Glance().Amnesia {
+			o.lost = false
+		}
+		if o != h && o.lost {
 			return false
 		}
 	}
