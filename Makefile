@@ -15,7 +15,7 @@ TIME    ?= 30s
 # How long test-ha torments the six-machine plan.
 HA      ?= 30m
 
-.PHONY: build up needs test test-ha test-race torture mutate fuzz lint bench clean
+.PHONY: build up needs test test-ha test-race torture sim mutate fuzz lint bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags='$(LDFLAGS) -s -w -X main.version=$(VERSION)' -o bin/varve ./cmd/varve
@@ -38,9 +38,17 @@ test-race: needs build
 torture:
 	VARVE_TORTURE=$(TIME) GOGC=300 $(GOTEST) -count=1 -timeout 0 -v -run '^(TestCrashEverywhere|TestStorm)$$' ./segment
 
-# Breaks the segment store in many ways, one at a time: the tests must notice each.
+# Runs whole clusters in simulation, one from each seed. A failure prints how to replay it.
+FROM    ?= 1
+TO      ?= 2000
+sim:
+	VARVE_SIM_FROM=$(FROM) VARVE_SIM_TO=$(TO) GOGC=400 $(GOTEST) -count=1 -timeout 0 -v -run '^TestSeeds$$' ./test/sim
+
+# Breaks the segment store, and what failover rests on, in many ways, one at a time: the tests
+# must notice each. ONLY=ha- tries those about failover.
+ONLY    ?=
 mutate:
-	go run ./test/mutate
+	go run ./test/mutate -only '$(ONLY)'
 
 # Every fault of test/ha on the six-machine plan, again and again.
 test-ha: needs build

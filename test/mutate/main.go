@@ -1,8 +1,11 @@
-// Mutate shows that the tests of the segment store would notice if it broke. It copies the
-// module to a temporary directory, breaks one thing there at a time, and runs the tests
-// of package segment: they must fail. "make mutate" runs it; it takes some minutes.
+// Mutate shows that the tests would notice if the segment store broke, or what failover
+// rests on. It copies the module to a temporary directory, breaks one thing there at a
+// time, and runs the tests that should notice: they must fail. "make mutate" runs it; it
+// takes some minutes.
 //
 //	go run ./test/mutate [-only NAME] [-list]
+//
+// The names of mutations about failover begin with "ha-".
 package main
 
 import (
@@ -55,8 +58,7 @@ func run(ctx context.Context, only string, list bool) error {
 		return err
 	}
 	var alive []string
-	for i := range mutations {
-		m := &mutations[i]
+	for _, m := range all() {
 		if !strings.Contains(m.name, only) {
 			continue
 		}
@@ -80,9 +82,9 @@ func run(ctx context.Context, only string, list bool) error {
 // check makes sure that every mutation has its one place in the tree at root.
 func check(root string, each func(*mutation)) error {
 	var errs []error
-	for i := range mutations {
-		each(&mutations[i])
-		_, err := mutations[i].mutant(root)
+	for _, m := range all() {
+		each(&m.mutation)
+		_, err := m.mutant(root)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -104,7 +106,7 @@ var failure = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^((?:panic|fatal error
 
 // try breaks the copy at dir, runs the tests, quick ones first, and mends it. It returns
 // the first test that failed, "" if none did.
-func (m *mutation) try(ctx context.Context, dir string) (by string, err error) {
+func (m *aimed) try(ctx context.Context, dir string) (by string, err error) {
 	path := filepath.Join(dir, m.file)
 	good, err := os.ReadFile(path)
 	if err != nil {
@@ -118,11 +120,11 @@ func (m *mutation) try(ctx context.Context, dir string) (by string, err error) {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, os.WriteFile(path, good, 0o600)) }()
-	if out, err := test(ctx, dir, "-run", "^$"); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "-C", dir, "build", "./"+filepath.Dir(m.file)).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("it does not compile:\n%s", out)
 	}
-	for _, args := range [][]string{{"-short", "-run", "Test(Cleaner|Cut|FrameE|First|Fr|Fo|Lost|Pins|Scrub|Se|Torn|Wit|Wri)"}, {"-short"}, nil} {
-		out, err := test(ctx, dir, args...)
+	for _, args := range m.tests {
+		out, err := test(ctx, dir, args)
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
@@ -142,11 +144,19 @@ func (m *mutation) try(ctx context.Context, dir string) (by string, err error) {
 	return "", nil
 }
 
-// test runs the tests of package segment.
-func test(ctx context.Context, dir string, args ...string) ([]byte, error) {
-	args = append([]string{"test", "-count=1", "-failfast", "-timeout=10m", "-vet=off"}, args...)
-	c := exec.CommandContext(ctx, "go", append(args, "./segment")...)
+// storeTests are the tests of package segment, quick ones first.
+var storeTests = [][]string{
+	{"./segment", "-short", "-run", "Test(Cleaner|Cut|FrameE|First|Fr|Fo|Lost|Pins|Scrub|Se|Torn|Wit|Wri)"},
+	{"./segment", "-short"},
+	{"./segment"},
+}
+
+// test runs go test: a package and further arguments.
+func test(ctx context.Context, dir string, args []string) ([]byte, error) {
+	all := append([]string{"test", "-count=1", "-failfast", "-timeout=10m", "-vet=off"}, args[1:]...)
+	c := exec.CommandContext(ctx, "go", append(all, args[0])...)
 	c.Dir = dir
+	c.Env = append(os.Environ(), "VARVE_SIM_FROM=1", "VARVE_SIM_TO=400")
 	return c.CombinedOutput()
 }
 
