@@ -15,11 +15,10 @@ type cache struct {
 	limit int64
 	unit  uint64 // bytes of the file that a block stands for
 
-	mu     sync.Mutex
-	bytes  int64
-	files  map[*fileData]map[uint64]*block
-	newest *block
-	oldest *block
+	mu    sync.Mutex
+	bytes int64
+	files map[*fileData]map[uint64]*block
+	byUse lru[block]
 }
 
 // block is unit bytes of a file, or up to its end. What it holds is their data, or the
@@ -30,9 +29,9 @@ type block struct {
 	size  int64  // bytes that count against the limit
 
 	// Guarded by cache.mu.
-	older, newer *block
-	users        int
-	dropped      bool
+	links[block]
+	users   int
+	dropped bool
 
 	ready  chan struct{} // closed when the following are set
 	piece  piece
@@ -65,7 +64,10 @@ func (p *piece) copyTo(dst []byte, off uint32) {
 }
 
 func newCache(limit int64, unit uint64) *cache {
-	return &cache{limit: limit, unit: unit, files: make(map[*fileData]map[uint64]*block)}
+	return &cache{
+		limit: limit, unit: unit, files: make(map[*fileData]map[uint64]*block),
+		byUse: lru[block]{of: func(b *block) *links[block] { return &b.links }},
+	}
 }
 
 // size is the memory in use, in bytes.
@@ -93,12 +95,12 @@ func (c *cache) get(d *fileData, index uint64, size int64) (b *block, made bool)
 		c.bytes += size
 		made = true
 	} else {
-		c.unlink(b)
+		c.byUse.unlink(b)
 	}
-	c.front(b)
+	c.byUse.front(b)
 	b.users++
-	for c.bytes > c.limit && c.oldest != b {
-		c.remove(c.oldest)
+	for c.bytes > c.limit && c.byUse.oldest != b {
+		c.remove(c.byUse.oldest)
 	}
 	return b, made
 }
@@ -210,7 +212,7 @@ func (n *node) forgetCached() {
 }
 
 func (c *cache) remove(b *block) {
-	c.unlink(b)
+	c.byUse.unlink(b)
 	blocks := c.files[b.d]
 	delete(blocks, b.index)
 	if len(blocks) == 0 {
@@ -220,29 +222,5 @@ func (c *cache) remove(b *block) {
 	b.dropped = true
 	if b.users == 0 {
 		b.piece.free()
-	}
-}
-
-func (c *cache) front(b *block) {
-	b.older, b.newer = c.newest, nil
-	if c.newest != nil {
-		c.newest.newer = b
-	}
-	c.newest = b
-	if c.oldest == nil {
-		c.oldest = b
-	}
-}
-
-func (c *cache) unlink(b *block) {
-	if b.newer != nil {
-		b.newer.older = b.older
-	} else {
-		c.newest = b.older
-	}
-	if b.older != nil {
-		b.older.newer = b.newer
-	} else {
-		c.oldest = b.newer
 	}
 }

@@ -16,7 +16,7 @@ type node struct {
 	ino  inode.Ino
 	pins atomic.Int32 // from 0 to 1 only under table.mu
 
-	older, newer *node // guarded by table.mu
+	links[node] // guarded by table.mu
 
 	mu   sync.Mutex
 	cond sync.Cond // anything below has changed
@@ -110,15 +110,17 @@ type table struct {
 	c     *Client
 	limit int
 
-	mu     sync.Mutex
-	nodes  map[inode.Ino]*node
-	newest *node
-	oldest *node
-	names  atomic.Int64 // names cached in all directories
+	mu    sync.Mutex
+	nodes map[inode.Ino]*node
+	byUse lru[node]
+	names atomic.Int64 // names cached in all directories
 }
 
 func newTable(c *Client, limit int) *table {
-	return &table{c: c, limit: limit, nodes: make(map[inode.Ino]*node)}
+	return &table{
+		c: c, limit: limit, nodes: make(map[inode.Ino]*node),
+		byUse: lru[node]{of: func(n *node) *links[node] { return &n.links }},
+	}
 }
 
 // get returns the node of ino, made if need be, and pins it.
@@ -130,10 +132,10 @@ func (t *table) get(ino inode.Ino) *node {
 		n = &node{c: t.c, ino: ino}
 		n.cond.L = &n.mu
 		t.nodes[ino] = n
-		t.front(n)
-	} else if n != t.newest {
-		t.unlink(n)
-		t.front(n)
+		t.byUse.front(n)
+	} else if n != t.byUse.newest {
+		t.byUse.unlink(n)
+		t.byUse.front(n)
 	}
 	n.pins.Add(1)
 	if len(t.nodes) > t.limit || t.names.Load() > 4*int64(t.limit) {
@@ -163,16 +165,16 @@ func (t *table) find(ino inode.Ino) *node {
 // evict forgets a few of the nodes that were not used for longest. Their rights
 // stay with the master: a recall of an unknown inode still tells the kernel.
 func (t *table) evict() {
-	n := t.oldest
+	n := t.byUse.oldest
 	for range 16 {
 		if n == nil {
 			return
 		}
 		next := n.newer
-		t.unlink(n)
+		t.byUse.unlink(n)
 		if n.pins.Load() > 0 || n.dir != nil && n.dir.lent > t.c.now() {
 			// It is in use, or a recall must be able to tell the kernel its names.
-			t.front(n)
+			t.byUse.front(n)
 		} else {
 			delete(t.nodes, n.ino)
 			if n.dir != nil {
@@ -189,33 +191,9 @@ func (t *table) all() []*node {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	list := make([]*node, 0, len(t.nodes))
-	for n := t.newest; n != nil; n = n.older {
+	for n := t.byUse.newest; n != nil; n = n.older {
 		n.pins.Add(1)
 		list = append(list, n)
 	}
 	return list
-}
-
-func (t *table) front(n *node) {
-	n.older, n.newer = t.newest, nil
-	if t.newest != nil {
-		t.newest.newer = n
-	}
-	t.newest = n
-	if t.oldest == nil {
-		t.oldest = n
-	}
-}
-
-func (t *table) unlink(n *node) {
-	if n.newer != nil {
-		n.newer.older = n.older
-	} else {
-		t.newest = n.older
-	}
-	if n.older != nil {
-		n.older.newer = n.newer
-	} else {
-		t.oldest = n.newer
-	}
 }
