@@ -24,7 +24,9 @@ type chunkRoom struct {
 	raising map[chunk.ID]*raise       // chunks whose copies are being raised
 	nudged  time.Time                 // when writers of short chunks were last asked to end their leases
 
-	counting bool // plan does not yet know all chunks of the tree
+	counting bool     // plan does not yet know all chunks of the tree
+	isWarm   bool     // plan has all that chunkservers told this master as a standby
+	whenWarm []func() // what waits for that
 }
 
 // chunkd is one chunkserver that has registered since this master leads.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/chunk"
-	"github.com/varvefs/varve/master/placement"
 	"github.com/varvefs/varve/master/state"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
@@ -97,9 +96,6 @@ func (l *loop) standbyReport(q *request, m *wire.Report) {
 	l.reply(q, &wire.Empty{})
 }
 
-// warmBatch is how many copies of a warm list placement gets at once.
-const warmBatch = 4096
-
 // takeOverChunks begins to lead chunkservers: placement is made anew from the
 // tree and from the lists of those that are connected. Each is told who leads,
 // which fences it against the old leader, and tells what is new since its last
@@ -116,20 +112,13 @@ func (l *loop) takeOverChunks() {
 	for _, s := range l.chunks.sortedServers() {
 		l.takeOver(s)
 	}
+	l.warmUp()
 }
 
 func (l *loop) takeOver(s *chunkd) {
 	plan := l.chunks.plan
 	plan.ServerUp(l.nanos(), s.space())
-	copies := make([]placement.Copy, 0, warmBatch)
-	for id, v := range s.warm {
-		copies = append(copies, placement.Copy{Chunk: id, Version: v})
-		if len(copies) == warmBatch {
-			plan.Report(l.nanos(), s.id, copies, false)
-			copies = copies[:0]
-		}
-	}
-	plan.Report(l.nanos(), s.id, copies, false)
+	plan.Warm(l.nanos(), s.id, s.warm)
 	complete := s.told
 	s.told, s.warm = false, nil
 	conn := s.conn
@@ -143,10 +132,46 @@ func (l *loop) takeOver(s *chunkd) {
 			return
 		}
 		if complete {
-			plan.Report(l.nanos(), s.id, nil, true)
-			l.toldAll(s)
+			l.whenWarm(func() {
+				if s.conn == conn {
+					plan.Report(l.nanos(), s.id, nil, true)
+					l.toldAll(s)
+				}
+			})
 		}
 	})
+}
+
+// warmSlice is how many copies of the lists one turn of the loop takes in.
+const warmSlice = 4096
+
+// warmUp takes in the lists, some in each turn of the loop.
+func (l *loop) warmUp() {
+	room := l.chunks
+	var step func()
+	step = func() {
+		switch {
+		case l.chunks != room:
+		case room.plan.Warming(warmSlice):
+			l.in.post(func(*loop) { step() }) // false: the loop has ended
+		default:
+			room.isWarm = true
+			for _, f := range room.whenWarm {
+				l.later(f)
+			}
+			room.whenWarm = nil
+		}
+	}
+	step()
+}
+
+// whenWarm runs f when all lists are taken in.
+func (l *loop) whenWarm(f func()) {
+	if l.chunks.isWarm {
+		f()
+		return
+	}
+	l.chunks.whenWarm = append(l.chunks.whenWarm, f)
 }
 
 // whoAsks is a question who leads that waits for its answer.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/varvefs/varve/master/image"
 )
 
 // MasterOptions say how to measure masters. Everything runs on loopback, as
@@ -83,7 +85,26 @@ func largeTree(ctx context.Context, o *MasterOptions, key masterSecret, r *Repor
 		return err
 	}
 	r.memory("memory a file, tree and copies", told, bare, o.Files)
-	return imageRows(ctx, o, key, p, r)
+	if err := imageRows(ctx, o, key, p, r); err != nil {
+		return err
+	}
+	p.kill()
+	return oldestImage(dir)
+}
+
+// oldestImage removes the images that a measurement has made: the next one shall
+// begin with as much changelog to read.
+func oldestImage(dir string) error {
+	list, err := image.List(dir)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	for _, f := range list[:len(list)-1] {
+		if err := os.Remove(f.Path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bareMemory is what a master without files takes.

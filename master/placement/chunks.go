@@ -9,6 +9,7 @@ import (
 // ensure returns the slot of a chunk that the changelog knows, made if needed,
 // without what the sweep has not yet taken out of it.
 func (p *Placement) ensure(id chunk.ID) (uint32, *slot) {
+	p.thaw(id)
 	ref, ok := p.table.find(id)
 	if !ok {
 		ref = p.table.add(id)
@@ -357,6 +358,7 @@ func (p *Placement) Changed(id chunk.ID) {
 // Freed says that a chunk is no longer part of any file. Its copies up to version
 // are removed; those on servers that are away when they come back.
 func (p *Placement) Freed(id chunk.ID, version chunk.Version) {
+	p.thaw(id)
 	ref, ok := p.table.find(id)
 	if !ok {
 		return
@@ -407,6 +409,7 @@ func (p *Placement) usable(s *slot, ok func(copyRef) bool) []chunk.Server {
 // valid copies come doubtful ones: a reader names the versions it accepts and
 // checks all sums, so that it can only fail on them, not be deceived.
 func (p *Placement) Usable(id chunk.ID) []chunk.Server {
+	p.thaw(id)
 	ref, ok := p.table.find(id)
 	if !ok {
 		return nil
@@ -421,6 +424,7 @@ func (p *Placement) Usable(id chunk.ID) []chunk.Server {
 
 // Copies lists all that is known of a chunk's copies.
 func (p *Placement) Copies(id chunk.ID) []CopyInfo {
+	p.thaw(id)
 	ref, ok := p.table.find(id)
 	if !ok {
 		return nil

@@ -7,6 +7,7 @@
 //
 //	Start, Load                              after the changelog was replayed
 //	ServerUp, Report, Beat, ServerDown       as chunkservers come, tell and go
+//	Warm, Warming                            what they told this master as a standby
 //	Lost, Damaged                            as they have trouble
 //	Place, Created, Lease, LeaseFail,
 //	LeaseEnd, Settle, Freed, Changed         after the change was applied to the state
@@ -175,6 +176,7 @@ type Placement struct {
 	delayed heap
 	retries map[chunk.ID]retry
 	sweeps  [2]round // of the changelog's chunks and of strays
+	warm    []warmList
 
 	orders    map[uint64]*order
 	lastOrder uint64

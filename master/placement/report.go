@@ -29,6 +29,7 @@ func (p *Placement) Report(now int64, id chunk.Server, copies []Copy, last bool)
 }
 
 func (p *Placement) reported(now int64, server int, c Copy) {
+	p.thaw(c.Chunk)
 	w, ok := p.view.Chunk(c.Chunk)
 	if !ok {
 		p.orphan(now, server, c.Chunk)
@@ -116,6 +117,7 @@ func (p *Placement) Lost(id chunk.Server, chunks []chunk.ID) {
 		return
 	}
 	for _, c := range chunks {
+		p.thaw(c)
 		if ref, ok := p.table.find(c); ok {
 			s := p.table.at(ref)
 			if k := p.seatOf(s, i); k >= 0 {
@@ -133,6 +135,7 @@ func (p *Placement) Damaged(id chunk.Server, chunks []chunk.ID) {
 		return
 	}
 	for _, c := range chunks {
+		p.thaw(c)
 		ref, ok := p.table.find(c)
 		if !ok || p.table.at(ref).flags&slotOrphan != 0 {
 			continue
