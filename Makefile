@@ -15,7 +15,7 @@ TIME    ?= 30s
 # How long test-ha torments the six-machine plan.
 HA      ?= 30m
 
-.PHONY: build up needs test test-ha test-race torture sim mutate fuzz lint bench clean
+.PHONY: build up needs test test-ha test-race torture torture-all sim mutate fuzz lint bench clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -tags $(TAGS) -ldflags='$(LDFLAGS) -s -w -X main.version=$(VERSION)' -o bin/varve ./cmd/varve
@@ -44,6 +44,14 @@ TO      ?= 2000
 sim:
 	VARVE_SIM_FROM=$(FROM) VARVE_SIM_TO=$(TO) GOGC=400 $(GOTEST) -count=1 -timeout 0 -v -run '^TestSeeds$$' ./test/sim
 
+# Every sequence of three changes in all variants, some subsets of what is in flight at each
+# moment, in PIECES parts; more subsets of them, for as long as one likes, is "make torture".
+PIECES  ?= 12
+torture-all:
+	for i in $$(seq 0 $$(($(PIECES)-1))); do \
+	  VARVE_PIECE=$$i/$(PIECES) GOGC=300 $(GOTEST) -count=1 -timeout 0 -v -run '^TestCrashEverywhere$$' ./segment || exit 1; \
+	done
+
 # Breaks the segment store, and what failover rests on, in many ways, one at a time: the tests
 # must notice each. ONLY=ha- tries those about failover.
 ONLY    ?=
@@ -69,8 +77,12 @@ lint:
 
 # The performance suite; BENCHMARKS.md tells what the figures mean.
 bench: needs build
-	bin/varve perf engine --dir $(DIR)-bench
-	bin/varve perf segment --dir $(DIR)-bench
+	bin/varve perf engine --dir $(DIR)-bench --duration 1s --rounds 5
+	bin/varve perf segment --dir $(DIR)-bench --duration 1s --rounds 5 --size 512MiB
+	bin/varve perf recovery --dir $(DIR)-bench --svg docs/bench/recovery.svg
+	bin/varve perf stalls --dir $(DIR)-bench --size 2GiB --svg docs/bench/stalls.svg
+	bin/varve perf cleaning --dir $(DIR)-bench --svg docs/bench/cleaning.svg
+	bin/varve perf memory --dir $(DIR)-bench
 
 clean:
 	rm -rf bin

@@ -111,16 +111,22 @@ func testPlaces(t *testing.T, d engine.Disk) {
 	if _, _, err := s.Places(2, 1, 1, 0, size, 10, nil, nil); !errors.Is(err, status.NoChunk) {
 		t.Errorf("of a chunk that is not there: %v", err)
 	}
-	// Everything is moved, and the segments are used again.
-	for round := range 400 {
-		if round%50 == 0 {
+	// Everything is moved, and all segments are used again: the store is filled to the brim.
+	for round := range 100 {
+		if round%10 == 0 {
 			s.mu.Lock()
 			for _, g := range s.segs {
 				g.evict = g.emptiable()
 			}
 			s.unlock()
+			s.wakeKeeper()
 		}
-		put(Write{Chunk: 3, Version: 1, Create: true, Off: uint32(round%8) * size, Data: fill(size, uint64(round))})
+		w := Write{Chunk: chunk.ID(3 + round), Version: 1, Create: true, Data: fill(size, uint64(round))}
+		if _, err := s.Write(w); errors.Is(err, status.NoSpace) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
 	}
 	checkPlaces(t, s, 1, 0, model)
 	reused := 0
