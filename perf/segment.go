@@ -96,7 +96,9 @@ type segmentLoad struct {
 	store  *segment.Store
 	chunks int64
 	blocks int64        // if not 0: of 4 KiB, that random writes go to
+	most   int64        // if not 0: operations of a row
 	next   atomic.Int64 // place of a sequential row
+	done   atomic.Int64 // operations begun, if there is a most
 }
 
 // wear writes to most segments and empties them again: they are then as on a disk that has
@@ -161,6 +163,9 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 			sums := chunk.AppendSums(nil, 0, buf)
 			rng := rand.New(rand.NewPCG(uint64(i), 9))
 			for last := time.Now(); errs[i] == nil && last.Sub(begin) < d && ctx.Err() == nil; {
+				if l.most > 0 && l.done.Add(1) > l.most {
+					return
+				}
 				per := int64(chunk.Size / w.size)
 				k := rng.Int64N(max(l.chunks*per, l.blocks))
 				if w.seq {

@@ -105,6 +105,9 @@ func (w stallRow) run(ctx context.Context, backend string, o Options) (Row, erro
 			return Row{}, err
 		}
 	}
+	if !w.clean { // stop before all that was free is written to
+		load.most = (int64(store.Space().Total) - data) / (2 * cleaningBlock) * 3 / 4
+	}
 	before := cleaned.Get()
 	got, err := load.run(ctx, row, o.Duration)
 	if n := cleaned.Get() - before; err == nil && w.clean != (n > 0) {
