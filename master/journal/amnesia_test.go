@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A voter in quorum mode whose host has restarted votes again only when it has
@@ -79,7 +80,9 @@ func TestAmnesia(t *testing.T) {
 	for i, v := range voters {
 		voters[i] = lose(v)
 	}
-	for range 50 {
+	promised := time.Now().Add(voters[0].ElectionTimeout()) // up to then they would not vote in any case
+	for time.Now().Before(promised.Add(voters[0].ElectionTimeout() / 2)) {
+		time.Sleep(time.Millisecond)
 		for _, v := range voters {
 			v.Campaign()
 			if !v.Status().Amnesia || v.isLeader() {
