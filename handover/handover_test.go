@@ -146,3 +146,40 @@ func TestElsewhere(t *testing.T) {
 		closeAll(fds)
 	}
 }
+
+// TestOtherUser: a process of another user gets nothing, even with the ticket.
+func TestOtherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to be somebody else")
+	}
+	d := desk(t)
+	p := file(t, d, 1)
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its credentials
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			result <- err
+			return
+		}
+		defer unix.Close(fd)
+		// Of this thread alone, which is what the raw call does.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 65534, 65534, 65534); errno != 0 {
+			result <- errno
+			return
+		}
+		if err = unix.Connect(fd, &unix.SockaddrUnix{Name: p.Socket}); err == nil {
+			_, err = unix.Write(fd, p.Ticket[:])
+		}
+		if err == nil || errors.Is(err, unix.EPIPE) {
+			n := 0
+			if n, err = unix.Read(fd, make([]byte, 100)); n > 0 {
+				err = errors.New("the proof came")
+			}
+		}
+		result <- err
+	}()
+	if err := <-result; err != nil && !errors.Is(err, unix.ECONNRESET) {
+		t.Error(err)
+	}
+}

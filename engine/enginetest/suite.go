@@ -47,6 +47,7 @@ func Run(t *testing.T, fresh func(t testing.TB) Place) {
 		{"Closed", testClosed},
 		{"RemoveOpen", testRemoveOpen},
 		{"Space", testSpace},
+		{"Lend", testLend},
 		{"NoAllocs", testNoAllocs},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.test(t, fresh(t)) })
