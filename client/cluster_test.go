@@ -72,6 +72,7 @@ type cluster struct {
 	server  string
 	master  *master.Master
 	chunkds []*testChunkd
+	tune    func(*chunkd.Config)
 }
 
 // testChunkd is a chunkserver in this process or, if it is to be killed, in another.
@@ -111,7 +112,14 @@ func startCluster(t testing.TB, n int, killable bool) *cluster {
 // newCluster is startCluster for a test that must have the process for itself.
 func newCluster(t testing.TB, n int, killable bool) *cluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), lease: 4 * time.Second, client: freeAddr(t), server: freeAddr(t)}
+	return newTuned(t, n, killable, nil)
+}
+
+// newTuned makes a cluster whose chunkservers, when they are in this process, are not
+// configured as usual.
+func newTuned(t testing.TB, n int, killable bool, tune func(*chunkd.Config)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, tune: tune, dir: t.TempDir(), lease: 4 * time.Second, client: freeAddr(t), server: freeAddr(t)}
 	t.Cleanup(c.stop)
 	c.startMaster()
 	for i := range n {
@@ -182,7 +190,11 @@ func (c *cluster) startChunkd(d *testChunkd, killable bool) {
 	if !killable {
 		var err error
 		eventually(c.t, "the chunkserver starts", func() bool {
-			d.srv, err = chunkd.Start(chunkdConfig(d.dir, d.addr, via))
+			cfg := chunkdConfig(d.dir, d.addr, via)
+			if c.tune != nil {
+				c.tune(&cfg)
+			}
+			d.srv, err = chunkd.Start(cfg)
 			return err == nil || !strings.Contains(err.Error(), "in use")
 		})
 		if err != nil {

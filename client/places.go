@@ -24,6 +24,8 @@ const (
 	spanMost  = 1 << 20
 	spansMost = 8 // reads of the disk for one request; more are left to the chunkserver, which does them at once
 
+	placesPatience = 500 * time.Millisecond // with a chunkserver that is asked for places; readers wait
+
 	unreadyAgain = 10 * time.Millisecond // until what is on its way to the disk is there
 	brokenAgain  = time.Second           // after a map was wrong at once, or could not be had
 	roughAgain   = 10 * time.Second      // after bytes lay in too many places
@@ -62,10 +64,12 @@ func (p *place) stored() int64 { return int64(p.pre) + int64(p.n) + int64(p.post
 
 // window returns the map of the window that holds a chunk's bytes at off, if a chunkserver of
 // this host has them and no write is on its way there; the caller runs load, if it is not nil,
-// for itself and the others who wait for the map. mu and a use of R are held, or R is.
+// for itself and the others who wait for the map. There is none while a truncation is under
+// way, which has dropped those that it cuts: what loads in the background would make them anew.
+// mu is held.
 func (n *node) window(index, off uint32) (b *block, load func()) {
 	c := n.c
-	if c.short.off || n.data == nil || !n.can(inode.R) {
+	if c.short.off || n.data == nil || n.frozen || !n.can(inode.R) {
 		return nil, nil
 	}
 	d := n.data
@@ -78,13 +82,13 @@ func (n *node) window(index, off uint32) (b *block, load func()) {
 	if v == nil {
 		return nil, nil
 	}
-	size := int64(placeCost + windowSize/engine.Align*4)
-	if w := d.chunks[index]; w != nil && (w.covers(start, start+windowSize) || w.strays()) {
-		size = 0 // only one that was made before
-	}
-	b, made := c.maps.get(d, (uint64(index)*chunk.Size+uint64(start))/windowSize, size)
+	number := (uint64(index)*chunk.Size + uint64(start)) / windowSize
+	b, made := c.maps.get(d, number, 0)
 	if b == nil {
-		return nil, nil
+		if w := d.chunks[index]; w != nil && (w.covers(start, start+windowSize) || w.strays()) {
+			return nil, nil
+		}
+		b, made = c.maps.get(d, number, placeCost+windowSize/engine.Align*4)
 	}
 	c.maps.put(b)
 	if made {
@@ -131,14 +135,17 @@ func (c *Client) neighbour(replicas []wire.Replica, start uint32) (*server, *lin
 func (c *Client) loadPlaces(b *block, v *server, conn *link.Conn, loc *wire.ChunkLoc, start uint32) {
 	m := &placeMap{}
 	if start < loc.Valid {
-		ctx, cancel := context.WithTimeout(c.ctx, lendTimeout)
+		ctx, cancel := context.WithTimeout(c.ctx, placesPatience)
 		var reply wire.PlacesReply
 		err := conn.Call(ctx, &wire.Places{Chunk: loc.Chunk, Min: loc.Min, Version: loc.Version, Off: start,
 			Len: min(windowSize, loc.Valid-start), Token: loc.Token}, nil, &reply)
-		cancel()
 		if err == nil {
-			err = m.fill(v, conn, &reply, start)
+			err = m.fill(ctx, v, conn, &reply, start)
 		}
+		if err != nil && ctx.Err() != nil {
+			err = ctxError(ctx)
+		}
+		cancel()
 		if err != nil {
 			m.again.Store(c.now() + int64(c.noPlaces(v, conn, err)))
 		}
@@ -162,6 +169,10 @@ func (c *Client) noPlaces(v *server, conn *link.Conn, err error) time.Duration {
 	case err == errTooManyFiles:
 		c.met.shortMiss("files")
 		return roughAgain
+	case code == status.Timeout:
+		c.met.shortMiss("late")
+		v.late()
+		return brokenAgain
 	case code == status.StaleVersion || code == status.NoChunk || code == status.BadToken || conn.Err() != nil || c.ctx.Err() != nil:
 		c.met.shortMiss("refused")
 		return brokenAgain
@@ -172,7 +183,7 @@ func (c *Client) noPlaces(v *server, conn *link.Conn, err error) time.Duration {
 }
 
 // fill takes over what the chunkserver v said of the window from start on.
-func (m *placeMap) fill(v *server, conn *link.Conn, reply *wire.PlacesReply, start uint32) error {
+func (m *placeMap) fill(ctx context.Context, v *server, conn *link.Conn, reply *wire.PlacesReply, start uint32) error {
 	var numbers []uint32
 	next, pieces := start, 0
 	for i := range reply.Places {
@@ -190,7 +201,7 @@ func (m *placeMap) fill(v *server, conn *link.Conn, reply *wire.PlacesReply, sta
 	if pieces != len(reply.Sums) {
 		return status.Errorf(status.BadMessage, "%s: %d sums for %d pieces", v.addr, len(reply.Sums), pieces)
 	}
-	files, err := v.borrow(conn, numbers)
+	files, err := v.borrow(ctx, conn, numbers)
 	if err != nil {
 		return err
 	}

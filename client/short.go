@@ -40,13 +40,12 @@ import (
 // A descriptor belongs to one connection to one chunkserver process, and is closed with it.
 
 const (
-	lendAgain   = 30 * time.Second // after a chunkserver did not hand over descriptors
-	meetAgain   = 5 * time.Second
-	lendTimeout = 2 * time.Second
-	lentIdle    = time.Minute // unused descriptors are closed: they keep a disk from being taken away
-	lentMost    = 4096        // descriptors
-	lentShare   = 4           // of the limit of open files: no more than its 4th part
-	hangs       = 300 * time.Millisecond
+	lendAgain = 30 * time.Second // after a chunkserver did not hand over descriptors
+	meetAgain = 5 * time.Second
+	lentIdle  = time.Minute // unused descriptors are closed: they keep a disk from being taken away
+	lentMost  = 4096        // descriptors
+	lentShare = 4           // of the limit of open files: no more than its 4th part
+	hangs     = 300 * time.Millisecond
 )
 
 // shortcuts is what is common to all chunkservers of this host.
@@ -127,6 +126,9 @@ func (v *server) lends() *link.Conn {
 	return conn
 }
 
+// late notes that the server did not answer in time: for a while reads go to whoever is quickest.
+func (v *server) late() { v.lender.again.Store(v.c.now() + int64(brokenAgain)) }
+
 // refused notes that the server does not lend, and why, once in a while.
 func (v *server) refused(err error) {
 	v.lender.again.Store(v.c.now() + int64(lendAgain))
@@ -136,7 +138,7 @@ func (v *server) refused(err error) {
 
 // borrow returns descriptors of the files with the given numbers, which the server has told
 // on conn.
-func (v *server) borrow(conn *link.Conn, numbers []uint32) (map[uint32]*lentFile, error) {
+func (v *server) borrow(ctx context.Context, conn *link.Conn, numbers []uint32) (map[uint32]*lentFile, error) {
 	got := make(map[uint32]*lentFile, len(numbers))
 	var missing []uint32
 	l := &v.lender
@@ -160,7 +162,7 @@ func (v *server) borrow(conn *link.Conn, numbers []uint32) (map[uint32]*lentFile
 	l.mu.Unlock()
 	for len(missing) > 0 {
 		k := min(len(missing), handover.MaxFiles)
-		fds, err := v.take(conn, missing[:k])
+		fds, err := v.take(ctx, conn, missing[:k])
 		if err != nil {
 			return nil, err
 		}
@@ -190,12 +192,10 @@ func (v *server) borrow(conn *link.Conn, numbers []uint32) (map[uint32]*lentFile
 }
 
 // take asks for a handover and goes there.
-func (v *server) take(conn *link.Conn, numbers []uint32) ([]int, error) {
+func (v *server) take(ctx context.Context, conn *link.Conn, numbers []uint32) ([]int, error) {
 	if v.c.short.files.Load()+int64(len(numbers)) > v.c.short.most {
 		return nil, errTooManyFiles
 	}
-	ctx, cancel := context.WithTimeout(v.c.ctx, lendTimeout)
-	defer cancel()
 	var reply wire.LendReply
 	if err := conn.Call(ctx, &wire.Lend{Files: numbers}, nil, &reply); err != nil {
 		return nil, err

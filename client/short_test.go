@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/chunkd"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -75,6 +76,13 @@ func TestShortReads(t *testing.T) {
 	if n := b.met.reads.Get() - asked; n != 0 {
 		t.Errorf("%d reads went to a chunkserver after the places were known", n)
 	}
+	g.n.mu.Lock()
+	g.n.frozen = true
+	if where, _ := g.n.window(0, 0); where != nil {
+		t.Error("a map is used while a truncation is under way")
+	}
+	g.n.frozen = false
+	g.n.mu.Unlock()
 	off := cl.connect(func(cfg *Config) { cfg.NoShort = true })
 	h := open(t, off, "x")
 	defer h.Close()
@@ -303,6 +311,57 @@ func TestShortDamage(t *testing.T) {
 	}
 }
 
+// TestShortCleaner: while the chunkservers' cleaners move the bytes of a file, and write others
+// where they were, a reader of their disks never gets those.
+func TestShortCleaner(t *testing.T) {
+	t.Parallel()
+	cl := newTuned(t, 2, false, func(cfg *chunkd.Config) {
+		cfg.SegmentSize, cfg.ContainerSegments, cfg.Limit = 1<<20, 8, 64<<20
+	})
+	a, b := cl.connect(nil), cl.connect(nil)
+	// The file's bytes lie thinly among those of another one that is written over and over,
+	// and there is little room beside a third one.
+	const size, piece = 1 << 20, 16 << 10
+	data := pattern(size, 31)
+	f, other := create(t, a, "x"), create(t, a, "other")
+	defer f.Close()
+	defer other.Close()
+	rng := rand.New(rand.NewPCG(6, 6))
+	churn := func(n int) {
+		for range n {
+			write(t, other, pattern(piece, rng.Uint64()), int64(rng.IntN(size/piece)*piece))
+			if err := other.Sync(bg, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for off := 0; off < size; off += piece {
+		write(t, f, data[off:off+piece], int64(off))
+		if err := f.Sync(bg, false); err != nil {
+			t.Fatal(err)
+		}
+		churn(15)
+	}
+	full := create(t, a, "full")
+	defer full.Close()
+	write(t, full, pattern(34<<20, 5), 0)
+	if err := full.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	g := open(t, b, "x")
+	defer g.Close()
+	b.readsShort(t, g, data, rng)
+	moved := func() uint64 { return b.fallbacks("mismatch") + b.fallbacks("error") }
+	for round := 0; moved() < 3 && round < 150; round++ {
+		churn(40)
+		scattered(t, g, data, 20, rng)
+	}
+	t.Logf("%d reads met bytes that were moved", moved())
+	if b.met.corrupt.Get() != 0 {
+		t.Error("a chunkserver sent bytes that are not right")
+	}
+}
+
 // readFrom reads m bytes of a file's first chunk from one chunkserver.
 func (c *Client) readFrom(n *node, addr string, off, m uint32) (int, error) {
 	loc, ok, err := n.locate(bg, 0)
@@ -373,12 +432,12 @@ func TestShortPlacesAreChecked(t *testing.T) {
 		{Off: windowSize, Len: 1, At: 1 << 63},
 		{Off: windowSize, Len: 4097}, // with too few sums
 	} {
-		err := new(placeMap).fill(v, nil, &wire.PlacesReply{Places: []wire.Place{p}, Sums: []uint32{1}}, windowSize)
+		err := new(placeMap).fill(bg, v, nil, &wire.PlacesReply{Places: []wire.Place{p}, Sums: []uint32{1}}, windowSize)
 		if status.CodeOf(err) != status.BadMessage {
 			t.Errorf("%+v: %v", p, err)
 		}
 	}
-	err := new(placeMap).fill(v, nil, &wire.PlacesReply{Places: []wire.Place{{Off: windowSize + 5, Len: 10}, {Off: windowSize + 14, Len: 1}}, Sums: []uint32{1, 2}}, windowSize)
+	err := new(placeMap).fill(bg, v, nil, &wire.PlacesReply{Places: []wire.Place{{Off: windowSize + 5, Len: 10}, {Off: windowSize + 14, Len: 1}}, Sums: []uint32{1, 2}}, windowSize)
 	if status.CodeOf(err) != status.BadMessage {
 		t.Errorf("places that overlap: %v", err)
 	}
