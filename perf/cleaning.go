@@ -114,7 +114,8 @@ func (w cleaningRow) run(ctx context.Context, segments uint64) (Row, error) {
 		return row, err
 	}
 	random := func(_ int, rnd *rand.Rand) int { return c.next(rnd) }
-	if err := c.parallel(ctx, blocks, random, nil); err != nil {
+	// All segments have to be written to and emptied before it is a steady state.
+	if err := c.parallel(ctx, max(blocks, int(raw*5/4/cleaningBlock)-blocks), random, nil); err != nil {
 		return row, err
 	}
 	var lats [cleaningWriters][]time.Duration
