@@ -114,7 +114,13 @@ func (sc *scout) ask(conn *link.Conn) error {
 			sc.away(conn)
 			return status.Errorf(status.Closed, "the connection to %s was lost", sc.addr)
 		}
-		if !s.c.sleep(s.c.ctx, scoutPause) {
+		// Not wanted: the session has another connection to the same master. This one
+		// may be needed as soon as that master, deposed and hung up, leads again.
+		select {
+		case <-time.After(scoutPause):
+		case <-conn.Done():
+			return conn.Err()
+		case <-s.c.ctx.Done():
 			return s.c.ctx.Err()
 		}
 	}

@@ -40,7 +40,7 @@ var (
 	slow    = flag.Float64("slow", 0, "with --table: show the traces of stalls from so many ms on")
 	workers = flag.Int("workers", 2, "callers that change names")
 	verbose = flag.Bool("verbose", false, "trace what raft does, too")
-	calm    = flag.Duration("calm", time.Second, "pause after all is well again, before the next round")
+	calm    = flag.Duration("calm", window+200*time.Millisecond, "pause after all is well again, before the next round")
 )
 
 func main() {
@@ -162,7 +162,11 @@ func (b *bench) measure(k kind) ([]result, error) {
 		return nil, fmt.Errorf("%d calls failed: %s", rec.Failed, rec.Error)
 	}
 	for i := range results {
-		b.judge(&results[i], rec, disk)
+		end := results[i].struck.from.Add(window)
+		if i+1 < len(results) && results[i+1].struck.from.Before(end) {
+			end = results[i+1].struck.from
+		}
+		b.judge(&results[i], end, rec, disk)
 	}
 	return results, nil
 }
@@ -179,14 +183,15 @@ func (b *bench) round(k kind) (result, error) {
 	if err := k(b, active, standby); err != nil {
 		return r, err
 	}
+	time.Sleep(time.Until(r.At.Add(window))) // asking costs time of the processor
 	_, _, err = b.healthy()
 	r.struck.to = time.Now()
 	return r, err
 }
 
-// judge fills in what is known when the load has ended.
-func (b *bench) judge(r *result, rec *perf.FailoverRecord, disk *diskWatch) {
-	end := r.struck.from.Add(window)
+// judge fills in what is known when the load has ended. A stall that begins after
+// end is not the strike's.
+func (b *bench) judge(r *result, end time.Time, rec *perf.FailoverRecord, disk *diskWatch) {
 	gap := perf.Longest(rec.Stalls, r.struck.from, end)
 	r.Stall, r.Data = gap.Millis, perf.Longest(rec.Data, r.struck.from, end).Millis
 	r.Later = perf.Longest(after(rec.Stalls, end), end, r.struck.to).Millis

@@ -31,6 +31,7 @@ var kinds = map[string]kind{
 		if err := u.Wait(10 * time.Second); err != nil {
 			return err
 		}
+		time.Sleep(window)
 		return b.StartUnit("metalogger", "varve-metalogger")
 	},
 	"stop": func(b *bench, active, _ string) error { // SIGSTOP
