@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/test/sim/disk"
 )
 
@@ -102,7 +103,7 @@ func (h *host) fate(engine.Kind) disk.Fate {
 // mayForget tells whether a power cut is allowed: in quorum mode only when no other
 // host may lack what it has acknowledged.
 func (h *host) mayForget() bool {
-	if h.w.mode == "fsync" {
+	if h.w.mode == journal.SyncFsync {
 		return true
 	}
 	for _, o := range h.w.hosts {

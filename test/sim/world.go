@@ -200,7 +200,6 @@ func (w *world) build() {
 	}
 	w.notef("%s mode, %d masters, %d metaloggers, faults every %v, one message of %d lost", w.mode, w.plan.masters, 3-w.plan.masters, w.plan.pause, w.plan.loss)
 	for _, h := range w.hosts {
-		h := h
 		w.after(w.between(0, 100*ms), h.boot)
 	}
 	for i := range 3 {
