@@ -63,7 +63,7 @@ func TestScale(t *testing.T) {
 	}
 	before := heapBytes()
 	p := big(n)
-	per := float64(heapBytes()-before) / float64(n)
+	per := (float64(heapBytes()-before) + float64(p.Memory())) / float64(n)
 	t.Logf("%d chunks: %.1f bytes each", n, per)
 	if per > 24 {
 		t.Errorf("a chunk takes %.1f bytes", per)
