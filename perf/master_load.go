@@ -37,8 +37,9 @@ const readOne = 3
 // loadFor has o.Clients clients work while during runs.
 func loadFor(ctx context.Context, o *MasterOptions, key masterSecret, p *masterProcess, round int, during func(context.Context) error) (*masterLoad, error) {
 	clients := make([]*masterClient, o.Clients)
+	run := time.Now().UnixNano() // the tree may have been measured before
 	for i := range clients {
-		c, err := newMasterClient(ctx, p.clients, key, fmt.Sprintf("round-%d-client-%d", round, i))
+		c, err := newMasterClient(ctx, p.clients, key, fmt.Sprintf("run-%d-round-%d-client-%d", run, round, i))
 		if err != nil {
 			return nil, err
 		}
