@@ -33,8 +33,8 @@ func (p *Plot) points(row *Row) (series string, list []point) {
 
 // Sizes of a plot in pixels.
 const (
-	plotWidth, plotHeight                            = 720, 420
-	plotLeft, plotRight, plotTop, plotBottom         = 70, 190, 40, 55
+	plotWidth, plotHeight                            = 800, 420
+	plotLeft, plotRight, plotTop, plotBottom         = 70, 270, 40, 55
 	plotTicks                                        = 6 // at most on an axis, about
 	innerWidth, innerHeight                  float64 = plotWidth - plotLeft - plotRight, plotHeight - plotTop - plotBottom
 )
@@ -172,7 +172,7 @@ func (p *painter) frame(plot *Plot, machine string) {
 	}
 }
 
-func tickText(v float64) string { return fmt.Sprintf("%.4g", v) }
+func tickText(v float64) string { return fmt.Sprintf("%.7g", v) }
 
 // line draws a series and its place in the legend.
 func (p *painter) line(name, color string, n int, list []point) {
