@@ -231,6 +231,21 @@ func TestShortWriterAndReader(t *testing.T) {
 	}
 }
 
+// shortFile has one mount write a file, and another one open it.
+func shortFile(t *testing.T, cl *cluster, data []byte) (*Client, *File) {
+	t.Helper()
+	f := create(t, cl.connect(nil), "x")
+	t.Cleanup(func() { f.Close() })
+	write(t, f, data, 0)
+	if err := f.Sync(bg, false); err != nil {
+		t.Fatal(err)
+	}
+	b := cl.connect(nil)
+	g := open(t, b, "x")
+	t.Cleanup(func() { g.Close() })
+	return b, g
+}
+
 // TestShortServerDies: a chunkserver that dies takes its descriptors with it; what comes back
 // in its place lends anew.
 func TestShortServerDies(t *testing.T) {
@@ -238,18 +253,8 @@ func TestShortServerDies(t *testing.T) {
 		t.Skip("starts processes; not with -short")
 	}
 	cl := startCluster(t, 2, true)
-	a := cl.connect(nil)
-	data := pattern(5<<20, 9)
-	f := create(t, a, "x")
-	defer f.Close()
-	write(t, f, data, 0)
-	if err := f.Sync(bg, false); err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	b := cl.connect(nil)
-	g := open(t, b, "x")
-	defer g.Close()
+	data, rng := pattern(5<<20, 9), rand.New(rand.NewPCG(1, 2))
+	b, g := shortFile(t, cl, data)
 	b.readsShort(t, g, data, rng)
 	for round := range 2 {
 		d := cl.chunkds[round]
@@ -272,18 +277,8 @@ func TestShortServerDies(t *testing.T) {
 // chunkserver finds it and has it repaired.
 func TestShortDamage(t *testing.T) {
 	cl := startCluster(t, 2, false)
-	a := cl.connect(nil)
-	data := pattern(3<<20, 21)
-	f := create(t, a, "x")
-	defer f.Close()
-	write(t, f, data, 0)
-	if err := f.Sync(bg, false); err != nil {
-		t.Fatal(err)
-	}
-	rng := rand.New(rand.NewPCG(1, 2))
-	b := cl.connect(nil)
-	g := open(t, b, "x")
-	defer g.Close()
+	data, rng := pattern(3<<20, 21), rand.New(rand.NewPCG(1, 2))
+	b, g := shortFile(t, cl, data)
 	b.readsShort(t, g, data, rng)
 	spoil(t, cl.chunkds[0].dir, data)
 	eventually(t, "the damage is met", func() bool {

@@ -98,17 +98,9 @@ const clearPiece = 64 << 20
 
 // Clear makes [off, off+n) read as zeros without carrying them to the device where that can
 // be helped; where not, zeros are written. It is durable only after a Sync.
-func (f *File) Clear(off, n int64) error {
-	if !f.Enter(1) {
-		return f.fail(engine.Write, nil, off, engine.ErrClosed)
-	}
-	defer f.Leave()
-	if off%engine.Align != 0 || n%engine.Align != 0 {
-		return f.fail(engine.Write, nil, off, engine.ErrMisaligned)
-	}
-	if off < 0 || n < 0 || off > f.size-n {
-		return f.fail(engine.Write, nil, off, engine.ErrRange)
-	}
+func (f *File) Clear(off, n int64) error { return f.within(off, n, f.clear) }
+
+func (f *File) clear(off, n int64) error {
 	for n > 0 {
 		piece := min(n, clearPiece)
 		// Block devices take fallocate for this since Linux 4.9; unlike BLKZEROOUT, it also

@@ -146,7 +146,10 @@ func (f *File) writeSync(buf []byte, off int64) (int, error) {
 }
 
 // Zero writes zeros; see [engine.File].
-func (f *File) Zero(off, n int64) error {
+func (f *File) Zero(off, n int64) error { return f.within(off, n, f.zero) }
+
+// within has do work on a range of the file if it is one.
+func (f *File) within(off, n int64, do func(off, n int64) error) error {
 	if !f.Enter(1) {
 		return f.fail(engine.Write, nil, off, engine.ErrClosed)
 	}
@@ -157,7 +160,7 @@ func (f *File) Zero(off, n int64) error {
 	if off < 0 || n < 0 || off > f.size-n {
 		return f.fail(engine.Write, nil, off, engine.ErrRange)
 	}
-	return f.zero(off, n)
+	return do(off, n)
 }
 
 func (f *File) zero(off, n int64) error {
