@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -39,7 +40,6 @@ type election struct {
 	node   *gossip.Node // nil without gossip
 	stop   chan struct{}
 	ended  chan struct{}
-	voters []uint64
 }
 
 // leavePatience bounds the hand-over before a stop.
@@ -55,13 +55,6 @@ func startElection(cfg electionConfig) (*election, error) {
 		return nil, nil
 	}
 	e := &election{cfg: cfg, stop: make(chan struct{}), ended: make(chan struct{})}
-	for id := range cfg.q.voters {
-		e.voters = append(e.voters, id)
-	}
-	if len(e.voters) == 0 {
-		e.voters = []uint64{cfg.q.id}
-	}
-	slices.Sort(e.voters)
 	rc := runner.Config{
 		Self: cfg.q.id, Masters: e.masters(nil), Timeout: cfg.journal.ElectionTimeout(), Log: cfg.journal,
 		Addresses: cfg.line, Virtual: len(cfg.f.Master.VIP) > 0, Logger: cfg.log, Metrics: cfg.set,
@@ -132,9 +125,28 @@ func gossipSeeds(f *conf.File, q quorum) []string {
 	return seeds
 }
 
+// voters are those that the changelog counts as such, this one in any case. A
+// changelog that has not begun has those of the settings.
+func (e *election) voters() (ids []uint64) {
+	members := e.cfg.journal.Members().List
+	for _, m := range members {
+		if !m.Learner {
+			ids = append(ids, m.ID)
+		}
+	}
+	if len(members) == 0 {
+		ids = slices.Collect(maps.Keys(e.cfg.q.voters))
+	}
+	if !slices.Contains(ids, e.cfg.q.id) {
+		ids = append(ids, e.cfg.q.id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // masters are the voters not known to be metaloggers.
 func (e *election) masters(known []gossip.Member) (ids []uint64) {
-	for _, id := range e.voters {
+	for _, id := range e.voters() {
 		meta := e.cfg.meta.Role == gossip.Metalogger && id == e.cfg.q.id
 		for _, m := range known {
 			meta = meta || id != e.cfg.q.id && m.Meta.Voter == id && m.Meta.Role == gossip.Metalogger
@@ -146,6 +158,14 @@ func (e *election) masters(known []gossip.Member) (ids []uint64) {
 	return ids
 }
 
+// known are the voters that gossip has heard of.
+func (e *election) known() []gossip.Member {
+	if e.node == nil {
+		return nil
+	}
+	return e.node.Voters()
+}
+
 // watch keeps the machine's list of masters and this node's description up to date.
 func (e *election) watch() {
 	defer close(e.ended)
@@ -155,7 +175,12 @@ func (e *election) watch() {
 	if e.node != nil {
 		events = e.node.Events()
 	}
+	var masters []uint64
 	for {
+		if now := e.masters(e.known()); !slices.Equal(now, masters) {
+			masters = now
+			e.run.SetMasters(now)
+		}
 		select {
 		case <-e.stop:
 			return
@@ -165,7 +190,6 @@ func (e *election) watch() {
 				level = slog.LevelDebug
 			}
 			e.cfg.log.Log(context.Background(), level, "gossip: "+ev.Kind.String(), "node", ev.Member.ID, "role", ev.Member.Meta.Role, "host", ev.Member.Meta.Host, "addr", ev.Member.Addr, "voters", ev.Voters)
-			e.run.SetMasters(e.masters(e.node.Voters()))
 		case <-t.C:
 			if e.node == nil {
 				continue
@@ -180,7 +204,7 @@ func (e *election) watch() {
 
 // leave hands leadership over before a stop.
 func (e *election) leave() {
-	if e == nil || len(e.voters) <= 1 {
+	if e == nil || len(e.voters()) <= 1 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leavePatience)

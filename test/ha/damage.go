@@ -26,10 +26,13 @@ const patience = time.Minute
 
 // replaced waits until another host than the given one leads.
 func (n *nemesis) replaced(host string) error {
-	return n.Await(patience, "another master than "+host+" leads", func() bool {
-		now := n.watch.holders()
-		return now != host && (now == "master1" || now == "master2")
-	})
+	return n.Await(patience, "another master than "+host+" leads", func() bool { return n.elsewhere(host) })
+}
+
+// elsewhere says whether another master than host has the address.
+func (n *nemesis) elsewhere(host string) bool {
+	now := n.watch.holders()
+	return now != host && (now == "master1" || now == "master2")
 }
 
 // freeze makes a master's disk hang: writes and syncs wait until it thaws.
@@ -100,8 +103,8 @@ func (n *nemesis) cutTail(host string) error {
 }
 
 // wipe empties a standby's directory, sees that it is not taken for the voter
-// that it was, and adds it anew as the documents say.
-func (n *nemesis) wipe(host string) error {
+// that it was, adds it anew as the documents say, and has it lead.
+func (n *nemesis) wipe(active, host string) error {
 	if err := n.stop(host); err != nil {
 		return err
 	}
@@ -136,10 +139,23 @@ func (n *nemesis) wipe(host string) error {
 	if err := n.StartUnit(host, "varve-master"); err != nil {
 		return err
 	}
-	return n.Await(patience, "the voter is added", func() bool {
+	if err := n.Await(patience, "the voter is added", func() bool {
 		_, err = n.Varve("client", "master", "add", fmt.Sprint(n.newest), addr)
 		return err == nil || strings.Contains(err.Error(), "exists")
-	})
+	}); err != nil {
+		return err
+	}
+	// A leader that has seen all this hands over to the new one like to any other.
+	var errs error
+	for range 3 { // on a starved machine the new one may give it back
+		_, order := n.Varve("client", "master", "handover")
+		err := n.Await(patience/4, "the new voter leads", func() bool { return n.elsewhere(active) })
+		if err == nil {
+			return nil
+		}
+		errs = errors.Join(errs, order, err)
+	}
+	return errs
 }
 
 // voterStatus is what 'varve status' says of a voter.

@@ -238,6 +238,6 @@ var faults = []fault{
 	{name: "fill the leader's disk", disk: true, overlap: true, strike: func(n *nemesis, active, _ string) error { return n.fill(active) }},
 	{name: "lie to the gossip", strike: func(n *nemesis, _, _ string) error { return n.forge() }},
 	{name: "cut the tail of the standby's changelog", disk: true, overlap: true, strike: func(n *nemesis, _, standby string) error { return n.cutTail(standby) }},
-	{name: "wipe the standby, and add it anew", disk: true, strike: func(n *nemesis, _, standby string) error { return n.wipe(standby) }},
+	{name: "wipe the standby, and add it anew", disk: true, strike: func(n *nemesis, active, standby string) error { return n.wipe(active, standby) }},
 	{name: "switch a chunkserver off", strike: func(n *nemesis, _, _ string) error { return n.powerCycle("chunk1", "varve-chunkd") }},
 }
