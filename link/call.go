@@ -223,11 +223,26 @@ func (c *Conn) call(ctx context.Context, req wire.Message, data, into []byte, re
 // It must not block. data must not change until then. Start blocks while too
 // much data of other calls waits (see the package comment); without data never.
 func (c *Conn) Start(req wire.Message, data []byte, done func(*Reply)) {
+	if f, ok := c.prepare(req, data, done); ok {
+		c.send(f)
+	}
+}
+
+// Queue is Start for one of several requests in a row, which are to leave
+// together: the last is followed by Flush.
+func (c *Conn) Queue(req wire.Message, data []byte, done func(*Reply)) {
+	if f, ok := c.prepare(req, data, done); ok {
+		c.queue(f)
+	}
+}
+
+// prepare registers a request of Start and makes its frame; ok false: it has failed.
+func (c *Conn) prepare(req wire.Message, data []byte, done func(*Reply)) (f frame, ok bool) {
 	id := c.calls.lastID.Add(1)
 	head, err := request(id, req, data)
 	if err != nil {
 		go done(&Reply{Err: err})
-		return
+		return frame{}, false
 	}
 	if len(data) > 0 {
 		_ = c.out.room(context.Background()) // never over; a dead connection is seen next
@@ -235,9 +250,9 @@ func (c *Conn) Start(req wire.Message, data []byte, done func(*Reply)) {
 	if !c.calls.add(id, &call{done: done}) {
 		free(head)
 		go done(&Reply{Err: c.deadErr()})
-		return
+		return frame{}, false
 	}
-	c.send(frame{head: head, data: data, id: id})
+	return frame{head: head, data: data, id: id}, true
 }
 
 // Notify sends a message that has no reply. It never blocks, and nobody learns

@@ -70,6 +70,13 @@ type Watcher interface {
 	Closed(c *Conn, err error)
 }
 
+// Batcher is what a Handler may also be, to deal with requests together that came
+// together. Pause runs on the read goroutine when all requests that are here have
+// been given to Serve, before more are waited for.
+type Batcher interface {
+	Pause(c *Conn)
+}
+
 // HandlerFunc makes a function a Handler.
 type HandlerFunc func(c *Conn, r *Request)
 

@@ -134,7 +134,11 @@ func (c *Conn) readLoop() {
 	if watched {
 		w.Opened(c)
 	}
+	batcher, gathers := c.handler.(Batcher)
 	for {
+		if gathers && !c.rd.holds() {
+			batcher.Pause(c)
+		}
 		if c.out.waitReplies(c.met) {
 			break
 		}

@@ -228,11 +228,54 @@ func (o *outbox) left() (more bool) {
 func (c *Conn) send(f frame) {
 	o := &c.out
 	o.mu.Lock()
-	if o.dead {
+	switch {
+	case o.dead:
 		o.mu.Unlock()
 		f.drop()
 		return
+	case !o.put(f):
+		o.mu.Unlock()
+	case c.raw == nil || f.lazy || f.size() > directLimit:
+		o.handOver()
+		o.mu.Unlock()
+	default:
+		c.writeQueued()
 	}
+}
+
+// queue is send for a frame that others will follow at once, the last of them by
+// send or Flush.
+func (c *Conn) queue(f frame) {
+	o := &c.out
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.dead {
+		f.drop()
+	} else if o.put(f) {
+		o.writing = false // not yet
+	}
+}
+
+// Flush sends what was queued.
+func (c *Conn) Flush() {
+	o := &c.out
+	o.mu.Lock()
+	switch {
+	case o.writing || o.dead || o.head == len(o.queue):
+		o.mu.Unlock()
+	case c.raw == nil:
+		o.writing = true
+		o.handOver()
+		o.mu.Unlock()
+	default:
+		o.writing = true
+		c.writeQueued()
+	}
+}
+
+// put queues a frame. It reports whether the caller has got the right to write.
+// mu is held.
+func (o *outbox) put(f frame) bool {
 	if o.head > 1024 && o.head > len(o.queue)/2 {
 		n := copy(o.queue, o.queue[o.head:])
 		clear(o.queue[n:])
@@ -247,15 +290,16 @@ func (c *Conn) send(f frame) {
 		o.calls += len(f.data)
 	}
 	if o.writing {
-		o.mu.Unlock()
-		return
+		return false
 	}
 	o.writing = true
-	if c.raw == nil || f.lazy || f.size() > directLimit {
-		o.handOver()
-		o.mu.Unlock()
-		return
-	}
+	return true
+}
+
+// writeQueued writes the next batch as far as the socket takes it without
+// waiting. mu is held, and let go; the caller has the right to write.
+func (c *Conn) writeQueued() {
+	o := &c.out
 	bytes := o.take()
 	frames := len(o.batch)
 	o.mu.Unlock()

@@ -136,6 +136,15 @@ func (d *reader) next() (wire.Header, []byte, error) {
 	return h, body, nil
 }
 
+// holds says whether the whole of another frame, but for its data, is in the buffer.
+func (d *reader) holds() bool {
+	if d.w-d.r < wire.HeaderSize {
+		return false
+	}
+	h, err := wire.DecodeHeader(d.buf[d.r:d.w])
+	return err == nil && d.w-d.r >= wire.HeaderSize+int(h.Body)
+}
+
 func unexpected(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
