@@ -26,6 +26,9 @@ var adminDesks = map[wire.Kind]desk{
 // Serve decodes a question and hands it to the loop.
 func (d *adminDesk) Serve(c *link.Conn, r *link.Request) { dispatch(adminDesks, d.in, c, r) }
 
+// Pause has the loop serve what has come.
+func (d *adminDesk) Pause(*link.Conn) { d.in.ring() }
+
 // question answers one kind of wire.Admin. Its error becomes the reply's.
 type question func(l *loop, q *request, args []byte)
 

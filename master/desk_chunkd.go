@@ -18,6 +18,9 @@ var chunkdDesks = map[wire.Kind]desk{
 // Serve decodes a request and hands it to the loop.
 func (d *chunkdDesk) Serve(c *link.Conn, r *link.Request) { dispatch(chunkdDesks, d.in, c, r) }
 
+// Pause has the loop serve what has come.
+func (d *chunkdDesk) Pause(*link.Conn) { d.in.ring() }
+
 // Opened does nothing: a chunkserver begins with Register.
 func (d *chunkdDesk) Opened(*link.Conn) {}
 

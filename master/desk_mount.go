@@ -45,6 +45,9 @@ var mountDesks = map[wire.Kind]desk{
 // Serve decodes a request and hands it to the loop.
 func (d *mountDesk) Serve(c *link.Conn, r *link.Request) { dispatch(mountDesks, d.in, c, r) }
 
+// Pause has the loop serve what has come.
+func (d *mountDesk) Pause(*link.Conn) { d.in.ring() }
+
 // Opened does nothing: a mount begins with SessionOpen.
 func (d *mountDesk) Opened(*link.Conn) {}
 

@@ -22,7 +22,8 @@ type request struct {
 }
 
 // desk says how one kind of request is decoded (on the connection's read
-// goroutine) and served (on the loop).
+// goroutine) and served (on the loop, which sees it when the inbox is rung: by the
+// desks' Pause).
 type desk func(in *inbox, c *link.Conn, r *link.Request)
 
 // serve makes a desk of a function of the loop.
@@ -39,7 +40,7 @@ func serve[M any, P interface {
 			r.Fail(err)
 			return
 		}
-		if !in.post(func(l *loop) {
+		if !in.put(func(l *loop) {
 			q.again = func() {
 				if q.s != nil && q.s.state >= sessionClosing {
 					l.refuse(q, status.Errorf(status.Stale, "session %d has ended", q.s.id))
