@@ -63,6 +63,7 @@ func (s *session) do(ctx context.Context, req, reply wire.Message, install func(
 		defer cancel()
 	}
 	defer func(began int64) { s.c.met.calls.Update(float64(s.c.now()-began) / 1e9) }(s.c.now())
+	Waits(ctx)
 	if !s.begin(k) {
 		return status.Errorf(status.Closed, "the client is closed")
 	}
@@ -125,10 +126,25 @@ func (s *session) mark() uint64 {
 	return s.nextCall
 }
 
+// send sends a call; an early change leaves with the next one, or at flush.
 func (s *session) send(conn *link.Conn, k *call) {
 	k.encode.Lock()
 	defer k.encode.Unlock()
-	conn.Start(k.req, nil, func(r *link.Reply) { s.answered(conn, k, r) })
+	start := conn.Start
+	if k.early {
+		start = conn.Queue
+	}
+	start(k.req, nil, func(r *link.Reply) { s.answered(conn, k, r) })
+}
+
+// flush sends the early changes that have begun.
+func (s *session) flush() {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
+		conn.Flush()
+	}
 }
 
 // answered runs on the read goroutine of conn, or when conn has died.

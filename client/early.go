@@ -62,6 +62,7 @@ type early struct {
 	mu      sync.Mutex
 	log     *intents // nil: every change waits for the master
 	line    []*earlyChange
+	held    bool               // the first in line must wait for what is under way
 	open    int                // in line or under way
 	names   map[earlyName]int  // changes in line or under way, by name
 	slow    map[earlyName]int  // slow changes under way
@@ -164,17 +165,26 @@ func (e *early) add(a *earlyChange) {
 	for _, k := range a.names {
 		e.names[k]++
 	}
+	n := len(e.line)
 	e.mu.Unlock()
 	e.c.met.early.Inc()
-	select {
-	case e.wake <- struct{}{}:
-	default:
+	switch n {
+	case 1:
+		select {
+		case e.wake <- struct{}{}:
+		default:
+		}
+	case gatherMost:
+		e.push()
 	}
 }
 
-// gatherTime is how long changes gather that nobody waits for: a hundred of them
-// in one go cost everybody less than one after the other.
-const gatherTime = time.Millisecond
+// Changes that nobody waits for gather until there are gatherMost of them, or for
+// gatherTime: a hundred in one go cost everybody less than one after the other.
+const (
+	gatherTime = 5 * time.Millisecond
+	gatherMost = 128
+)
 
 // push makes the line leave now: somebody waits for it.
 func (e *early) push() {
@@ -202,11 +212,16 @@ func (e *early) send() {
 			case <-gather.C:
 			}
 		}
+		sent := 0
 		for a := e.next(); a != nil; a = e.next() {
 			if !e.c.ses.begin(e.call(a)) {
 				return
 			}
+			if sent++; sent%gatherMost == 0 {
+				e.c.ses.flush()
+			}
 		}
+		e.c.ses.flush()
 	}
 }
 
@@ -226,13 +241,12 @@ func (e *early) next() *earlyChange {
 		return nil
 	}
 	a := e.line[0]
-	if a.quiet != nil && e.inside[a.quiet] > 0 {
-		return nil
-	}
+	e.held = a.quiet != nil && e.inside[a.quiet] > 0
 	for _, k := range a.names {
-		if e.slow[k] > 0 {
-			return nil
-		}
+		e.held = e.held || e.slow[k] > 0
+	}
+	if e.held {
+		return nil
 	}
 	e.line[0] = nil
 	e.line = e.line[1:]
@@ -262,7 +276,7 @@ func (e *early) over(a *earlyChange) {
 			less(e.slow, k)
 		}
 	}
-	if len(e.line) > 0 {
+	if e.held {
 		e.push()
 	}
 }

@@ -256,6 +256,7 @@ func (s *session) resend(conn *link.Conn) {
 		for _, k := range again {
 			s.send(conn, k)
 		}
+		conn.Flush()
 	}
 }
 
