@@ -120,6 +120,7 @@ func (b *budget) wait(ctx context.Context) error {
 		free := b.free
 		b.mu.Unlock()
 		b.press()
+		Waits(ctx)
 		select {
 		case <-free:
 		case <-ctx.Done():

@@ -182,6 +182,7 @@ func (c *Client) now() int64 { return int64(time.Since(c.start)) }
 
 // sleep returns false when ctx or the client was over first.
 func (c *Client) sleep(ctx context.Context, d time.Duration) bool {
+	Waits(ctx)
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

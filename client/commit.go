@@ -236,6 +236,7 @@ func (n *node) flush(ctx context.Context) error {
 	if w := d.only(); w != nil && !w.working && len(w.dirty) > 0 {
 		// One chunk, as in every small file: its work is done here, without
 		// waking a goroutine.
+		Waits(ctx)
 		w.working = true
 		w.work()
 	} else {

@@ -75,6 +75,7 @@ func (c *Client) readAny(ctx context.Context, loc wire.ChunkLoc, off, m uint32) 
 	order := c.rank(&loc, off)
 	answers := make(chan answer, len(order))
 	next, waiting := 0, 0
+	Waits(ctx)
 	ask := func() {
 		c.ask(order[next], &loc, off, m, answers)
 		next++

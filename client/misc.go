@@ -45,6 +45,7 @@ func (c *Client) Lock(ctx context.Context, l wire.Lock) (wire.LockReply, error) 
 	if !c.spawn(func() { done <- c.ses.do(c.ctx, &l, &reply, note) }) {
 		return reply, c.closedError()
 	}
+	Waits(ctx)
 	select {
 	case err := <-done:
 		return reply, err

@@ -88,6 +88,7 @@ func (n *node) await(ctx context.Context) error {
 	if err := n.c.ctx.Err(); err != nil {
 		return status.Errorf(status.Closed, "the client is closed")
 	}
+	Waits(ctx)
 	if ctx.Done() == nil {
 		n.cond.Wait()
 		return nil

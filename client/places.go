@@ -219,6 +219,7 @@ func (m *placeMap) fill(ctx context.Context, v *server, conn *link.Conn, reply *
 // readShort fills dst with the bytes of a chunk from off on, which are all in the window b,
 // from the disk itself; false: it has to be done otherwise.
 func (c *Client) readShort(ctx context.Context, b *block, load func(), dst []byte, off uint32) bool {
+	Waits(ctx)
 	if load != nil {
 		load()
 	}

@@ -194,8 +194,13 @@ func (c *Client) one(ctx context.Context, n *node, w want) error {
 		defer c.cache.put(b)
 		select {
 		case <-b.ready:
-		case <-ctx.Done():
-			return ctxError(ctx)
+		default:
+			Waits(ctx)
+			select {
+			case <-b.ready:
+			case <-ctx.Done():
+				return ctxError(ctx)
+			}
 		}
 		if b.err != nil {
 			return b.err

@@ -76,6 +76,7 @@ func (c *Client) chunkMap(ctx context.Context, n *node, index uint32) ([]wire.Ra
 		if wait > 0 && !c.sleep(ctx, wait) {
 			return nil, ctxError(ctx)
 		}
+		Waits(ctx)
 		loc, ok, err := n.locate(ctx, index)
 		if err != nil || !ok {
 			return nil, err

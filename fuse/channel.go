@@ -74,19 +74,6 @@ func (c *channel) send(b []byte) error {
 	return err
 }
 
-// awaitDeath returns when the connection to the kernel is dead: unmounted or aborted.
-func (c *channel) awaitDeath() {
-	c.conn.Control(func(fd uintptr) {
-		for {
-			// No events are asked for: only POLLERR and POLLHUP are reported.
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd)}}, -1)
-			if n > 0 || (err != nil && err != unix.EINTR) {
-				return
-			}
-		}
-	})
-}
-
 // appendHeader appends a fuse_out_header for a notification whose body has n bytes.
 func appendHeader(b []byte, code int32, n int) []byte {
 	b = binary.NativeEndian.AppendUint32(b, uint32(outHeaderSize+n))

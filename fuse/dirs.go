@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/varvefs/varve/client"
 	"github.com/varvefs/varve/inode"
 )
 
@@ -252,6 +253,7 @@ func (d *dirs) awaitExpired(ctx context.Context, ino inode.Ino, onlyLooks func()
 		}
 		moved, changing := e.moved, e.changing > 0
 		s.mu.Unlock()
+		client.Waits(ctx)
 
 		if !changing && !harmless() {
 			if within(gatePatience, moved) {

@@ -30,6 +30,7 @@ type fileSystem struct {
 	inodes  *inodes // the Notifier's
 	open    handles
 	replies replies
+	turns   turns
 	meters  *meters
 	log     *slog.Logger
 	ctx     context.Context
@@ -56,7 +57,7 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, 
 	}
 	parent := f.nodes.ino(h.NodeId)
 	f.dirs.beginLook(parent)
-	n, err := f.client.Lookup(f.ctx, parent, name)
+	n, err := f.client.Lookup(f.context(h), parent, name)
 	cacheable := f.dirs.endLook(parent)
 	code = statusOf(err)
 	switch {
@@ -71,9 +72,9 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, 
 }
 
 // StatFs is df(1).
-func (f *fileSystem) StatFs(_ <-chan struct{}, _ *gofuse.InHeader, out *gofuse.StatfsOut) (code gofuse.Status) {
+func (f *fileSystem) StatFs(_ <-chan struct{}, h *gofuse.InHeader, out *gofuse.StatfsOut) (code gofuse.Status) {
 	defer f.meters.observe(opStatFS, time.Now(), &code)
-	r, err := f.client.StatFS(f.ctx)
+	r, err := f.client.StatFS(f.context(h))
 	if err != nil {
 		return statusOf(err)
 	}

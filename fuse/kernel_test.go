@@ -133,7 +133,7 @@ func (f *tree) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) g
 
 func (f *tree) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
 	o := f.n.inodes.get(inode.Ino(in.NodeId))
-	io := o.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
+	io := o.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}, func() {})
 	f.enter("read")
 	clear(buf)
 	f.replies.await(in.Unique, io)
@@ -188,7 +188,7 @@ func mountTree(t *testing.T) (*tree, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies,
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies, &turns{},
 		time.Duration(o.SpinUS)*time.Microsecond, nil, slog.Default())
 	if err != nil {
 		t.Fatal(err)
@@ -197,7 +197,7 @@ func mountTree(t *testing.T) (*tree, string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
 		dir: dir, log: slog.Default(), fs: &fileSystem{notify: n, ctx: ctx}, requests: reqs, channel: ch,
-		cancel: cancel, dead: make(chan struct{}), ended: make(chan struct{}),
+		cancel: cancel, ended: make(chan struct{}),
 	}
 	s.start(&o)
 	t.Cleanup(func() {

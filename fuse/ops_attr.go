@@ -32,8 +32,9 @@ func (f *fileSystem) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofus
 // is in order: it follows names in it.
 func (f *fileSystem) getAttr(h *gofuse.InHeader) (client.Node, error) {
 	ino := f.nodes.ino(h.NodeId)
-	f.dirs.awaitExpired(f.ctx, ino, func() bool { return onlyLooks(h.Pid) })
-	return f.client.GetAttr(f.ctx, ino)
+	ctx := f.context(h)
+	f.dirs.awaitExpired(ctx, ino, func() bool { return onlyLooks(h.Pid) })
+	return f.client.GetAttr(ctx, ino)
 }
 
 // Statx is asked for when somebody wants to know the time of birth.
@@ -51,7 +52,7 @@ func (f *fileSystem) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.St
 // SetAttr is chmod, chown, truncate, utimensat.
 func (f *fileSystem) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
 	defer f.meters.observe(opSetAttr, time.Now(), &code)
-	n, err := f.client.SetAttr(f.ctx, f.nodes.ino(in.NodeId), setAttr(in))
+	n, err := f.client.SetAttr(f.context(&in.InHeader), f.nodes.ino(in.NodeId), setAttr(in))
 	if err != nil {
 		return statusOfInode(err)
 	}

@@ -22,7 +22,7 @@ const (
 func (f *fileSystem) OpenDir(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
 	defer f.meters.observe(opOpen, time.Now(), &code)
 	ino := f.nodes.ino(in.NodeId)
-	d, err := f.client.OpenDir(f.ctx, ino)
+	d, err := f.client.OpenDir(f.context(&in.InHeader), ino)
 	if err != nil {
 		return statusOfInode(err)
 	}

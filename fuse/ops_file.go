@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"math"
 	"time"
 
@@ -18,15 +19,15 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res
 		return nil, gofuse.EBADF
 	}
 	if h.direct {
-		n, err := h.file.ReadAt(f.ctx, buf, int64(in.Offset))
+		n, err := h.file.ReadAt(f.context(&in.InHeader), buf, int64(in.Offset))
 		if err != nil {
 			return nil, statusOf(err)
 		}
 		f.meters.read.Add(n)
 		return inPlace(buf[:n]), gofuse.OK
 	}
-	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))})
-	n, err := f.fetch(h, io, buf)
+	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}, func() { f.turns.yield(in.Unique) })
+	n, err := f.fetch(f.context(&in.InHeader), h, io, buf)
 	if err != nil || n == 0 {
 		io.arrived() // there are no bytes whose arrival could matter
 		return inPlace(nil), statusOf(err)
@@ -39,10 +40,10 @@ func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res
 // fetch reads for the page cache. The pages stay locked until the kernel has the
 // answer. If they are dropped meanwhile, the bytes may be older than what
 // dropped them, and are fetched again. In between other mounts had their turn.
-func (f *fileSystem) fetch(h *handle, io *pageIO, buf []byte) (n int, err error) {
+func (f *fileSystem) fetch(ctx context.Context, h *handle, io *pageIO, buf []byte) (n int, err error) {
 	for {
 		io.fetching()
-		n, err = h.file.ReadAt(f.ctx, buf, io.off)
+		n, err = h.file.ReadAt(ctx, buf, io.off)
 		if err != nil || io.fetched() {
 			return n, err
 		}
@@ -66,7 +67,7 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 		answers, stale := io.carriedOut()
 		mapped := in.WriteFlags&gofuse.WRITE_CACHE != 0
 		if !mapped { // else the kernel keeps the pages until it has the answer
-			f.wroteThrough(h, io, w.Where, answers, stale)
+			f.wroteThrough(h, in.Unique, io, w.Where, answers, stale)
 		}
 		io.answered(mapped)
 	}
@@ -76,8 +77,9 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 
 // writePieces writes until an error; one behind the first piece is not told.
 func (f *fileSystem) writePieces(h *handle, in *gofuse.WriteIn, data [][]byte, w client.WriteFlags) (written uint32, code gofuse.Status) {
+	ctx := f.context(&in.InHeader)
 	for _, p := range data {
-		n, err := h.file.WriteAt(f.ctx, p, int64(in.Offset)+int64(written), w)
+		n, err := h.file.WriteAt(ctx, p, int64(in.Offset)+int64(written), w)
 		w.Where = nil // the first piece's counts
 		written += uint32(n)
 		if err != nil && written == 0 {
@@ -119,6 +121,7 @@ func (f *fileSystem) wroteAround(h *handle, in *gofuse.WriteIn, appended *int64,
 	if appended != nil {
 		off, length = min(off, *appended), wholeFile
 	}
+	f.turns.yield(in.Unique)
 	h.open.refetch() // answers on their way keep their pages locked
 	f.notify.drop(h.open, off, length)
 }
@@ -134,11 +137,12 @@ func (f *fileSystem) wroteAround(h *handle, in *gofuse.WriteIn, appended *int64,
 //
 // The kernel may hold the lock of the last page until it has our answer. Then
 // nobody can have read it, and it is dropped behind the answer.
-func (f *fileSystem) wroteThrough(h *handle, io *pageIO, appended *int64, answers []*pageIO, stale bool) {
+func (f *fileSystem) wroteThrough(h *handle, request uint64, io *pageIO, appended *int64, answers []*pageIO, stale bool) {
 	moved := appended != nil && *appended != io.off
 	if len(answers) == 0 && !stale && !moved {
 		return
 	}
+	f.turns.yield(request)
 	for _, r := range answers {
 		<-r.done
 	}

@@ -94,9 +94,9 @@ func (f *fileSystem) setLock(ctx context.Context, h *handle, in *gofuse.LkIn, wa
 }
 
 // unlock frees all that an owner has locked in a file.
-func (f *fileSystem) unlock(ino inode.Ino, who owner) {
+func (f *fileSystem) unlock(ctx context.Context, ino inode.Ino, who owner) {
 	l := wire.Lock{Ino: ino, Owner: who.id, Flock: who.flock, Type: wire.LockFree, End: lockEnd}
-	if _, err := f.client.Lock(f.ctx, l); err != nil {
+	if _, err := f.client.Lock(ctx, l); err != nil {
 		f.log.Warn("unlock", "inode", ino, "err", err)
 	}
 }

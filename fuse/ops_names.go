@@ -19,7 +19,7 @@ func (f *fileSystem) make(h *gofuse.InHeader, m wire.Make, out *gofuse.EntryOut)
 	m.Parent = f.nodes.ino(h.NodeId)
 	m.Uid, m.Gid = h.Uid, h.Gid
 	f.dirs.beginChange(m.Parent)
-	n, err := f.client.Make(f.ctx, m)
+	n, err := f.client.Make(f.context(h), m)
 	cacheable := f.dirs.endChange(m.Parent)
 	if err != nil {
 		return statusOf(err)
@@ -53,7 +53,7 @@ func (f *fileSystem) Symlink(_ <-chan struct{}, h *gofuse.InHeader, target, name
 // Readlink reads a symbolic link. The kernel keeps the answer: it never changes.
 func (f *fileSystem) Readlink(_ <-chan struct{}, h *gofuse.InHeader) (target []byte, code gofuse.Status) {
 	defer f.meters.observe(opReadlink, time.Now(), &code)
-	target, err := f.client.Readlink(f.ctx, f.nodes.ino(h.NodeId))
+	target, err := f.client.Readlink(f.context(h), f.nodes.ino(h.NodeId))
 	return target, statusOfInode(err)
 }
 
@@ -65,7 +65,7 @@ func (f *fileSystem) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out
 	}
 	parent := f.nodes.ino(in.NodeId)
 	f.dirs.beginChange(parent)
-	n, err := f.client.Link(f.ctx, f.nodes.ino(in.Oldnodeid), parent, name)
+	n, err := f.client.Link(f.context(&in.InHeader), f.nodes.ino(in.Oldnodeid), parent, name)
 	cacheable := f.dirs.endChange(parent)
 	if err != nil {
 		return statusOf(err)
@@ -91,7 +91,7 @@ func (f *fileSystem) remove(h *gofuse.InHeader, name string, dir bool) (code gof
 	parent := f.nodes.ino(h.NodeId)
 	f.dirs.beginChange(parent)
 	defer f.dirs.endChange(parent)
-	return statusOf(f.client.Remove(f.ctx, parent, name, dir))
+	return statusOf(f.client.Remove(f.context(h), parent, name, dir))
 }
 
 // Rename moves a name, with the flags of renameat2(2).
@@ -110,5 +110,5 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *gofuse.RenameIn, name, newNam
 		f.dirs.beginChange(to)
 		defer f.dirs.endChange(to)
 	}
-	return statusOf(f.client.Rename(f.ctx, from, name, to, newName, in.Flags))
+	return statusOf(f.client.Rename(f.context(&in.InHeader), from, name, to, newName, in.Flags))
 }

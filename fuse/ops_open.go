@@ -1,6 +1,7 @@
 package fuse
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -19,16 +20,17 @@ const errStale = gofuse.Status(unix.ESTALE)
 func (f *fileSystem) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
 	defer f.meters.observe(opOpen, time.Now(), &code)
 	ino, flags := f.nodes.ino(in.NodeId), in.Flags
+	ctx := f.context(&in.InHeader)
 	if flags&unix.O_TRUNC != 0 && in.Mode&gofuse.OPEN_KILL_SUIDGID != 0 {
 		// An unprivileged O_TRUNC takes suid and sgid away; the client's
 		// open has no word for it.
 		cut := wire.SetAttr{Valid: wire.SetSize | wire.SetKill}
-		if _, err := f.client.SetAttr(f.ctx, ino, cut); err != nil {
+		if _, err := f.client.SetAttr(ctx, ino, cut); err != nil {
 			return statusOfInode(err)
 		}
 		flags &^= unix.O_TRUNC
 	}
-	file, err := f.client.OpenFile(f.ctx, ino, flags)
+	file, err := f.client.OpenFile(ctx, ino, flags)
 	if err != nil {
 		return statusOfInode(err)
 	}
@@ -70,9 +72,10 @@ func (f *fileSystem) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string,
 	}
 	m := f.makeFile(in, name)
 	f.dirs.beginChange(m.Parent)
-	n, file, err := f.client.Create(f.ctx, m, in.Flags|unix.O_EXCL)
+	ctx := f.context(&in.InHeader)
+	n, file, err := f.client.Create(ctx, m, in.Flags|unix.O_EXCL)
 	if errors.Is(err, status.Exists) && in.Flags&unix.O_EXCL == 0 {
-		n, file, err = f.openExisting(in, m.Parent, name)
+		n, file, err = f.openExisting(ctx, in, m.Parent, name)
 	}
 	cacheable := f.dirs.endChange(m.Parent)
 	if err != nil {
@@ -86,7 +89,7 @@ func (f *fileSystem) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string,
 // Tmpfile makes and opens a file without a name.
 func (f *fileSystem) Tmpfile(_ <-chan struct{}, in *gofuse.CreateIn, out *gofuse.CreateOut) (code gofuse.Status) {
 	defer f.meters.observe(opMake, time.Now(), &code)
-	n, file, err := f.client.Create(f.ctx, f.makeFile(in, ""), in.Flags)
+	n, file, err := f.client.Create(f.context(&in.InHeader), f.makeFile(in, ""), in.Flags)
 	if err != nil {
 		return statusOf(err)
 	}
@@ -106,12 +109,12 @@ func (f *fileSystem) makeFile(in *gofuse.CreateIn, name string) wire.Make {
 // The kernel has checked the right to make the file, not the right to open this
 // one. Where that is not beyond doubt the answer is ESTALE: the kernel walks the
 // path again, finds the file and checks everything itself.
-func (f *fileSystem) openExisting(in *gofuse.CreateIn, parent inode.Ino, name string) (client.Node, *client.File, error) {
-	n, err := f.client.Lookup(f.ctx, parent, name)
+func (f *fileSystem) openExisting(ctx context.Context, in *gofuse.CreateIn, parent inode.Ino, name string) (client.Node, *client.File, error) {
+	n, err := f.client.Lookup(ctx, parent, name)
 	if err != nil || !mayOpen(&n.Attr, in.Uid, in.Flags) {
 		return client.Node{}, nil, status.Stale
 	}
-	file, err := f.client.OpenFile(f.ctx, n.Attr.Ino, in.Flags&^unix.O_EXCL)
+	file, err := f.client.OpenFile(ctx, n.Attr.Ino, in.Flags&^unix.O_EXCL)
 	if err != nil {
 		return client.Node{}, nil, err
 	}
@@ -153,11 +156,12 @@ func (f *fileSystem) Flush(_ <-chan struct{}, in *gofuse.FlushIn) (code gofuse.S
 	if h == nil {
 		return gofuse.EBADF
 	}
+	ctx := f.context(&in.InHeader)
 	if h.writable {
-		code = statusOf(h.file.Flush(f.ctx))
+		code = statusOf(h.file.Flush(ctx))
 	}
 	if who := (owner{id: in.LockOwner}); h.open.disown(who) {
-		f.unlock(h.ino, who)
+		f.unlock(ctx, h.ino, who)
 	}
 	return code
 }
@@ -172,7 +176,7 @@ func (f *fileSystem) Release(_ <-chan struct{}, in *gofuse.ReleaseIn) {
 	}
 	left, freed := h.open.leftovers(in.Fh)
 	for _, who := range left {
-		f.unlock(h.ino, who)
+		f.unlock(f.context(&in.InHeader), h.ino, who)
 	}
 	freed()
 	code = f.closeFile(h)

@@ -57,14 +57,14 @@ func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *gofuse.InHeader, name string
 		return 0, code
 	}
 	ino := f.nodes.ino(h.NodeId)
-	node, err := f.client.GetAttr(f.ctx, ino)
+	node, err := f.client.GetAttr(f.context(h), ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
 	if node.Attr.Flags&xattrFlag(name) == 0 {
 		return 0, gofuse.ENODATA
 	}
-	value, err := f.client.GetXattr(f.ctx, ino, name)
+	value, err := f.client.GetXattr(f.context(h), ino, name)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
@@ -75,14 +75,14 @@ func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *gofuse.InHeader, name string
 func (f *fileSystem) ListXAttr(_ <-chan struct{}, h *gofuse.InHeader, dest []byte) (n uint32, code gofuse.Status) {
 	defer f.meters.observe(opXattr, time.Now(), &code)
 	ino := f.nodes.ino(h.NodeId)
-	node, err := f.client.GetAttr(f.ctx, ino)
+	node, err := f.client.GetAttr(f.context(h), ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
 	if node.Attr.Flags&(inode.HasXattr|inode.HasACL|inode.HasCaps) == 0 {
 		return 0, gofuse.OK
 	}
-	names, err := f.client.ListXattr(f.ctx, ino)
+	names, err := f.client.ListXattr(f.context(h), ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
@@ -109,7 +109,7 @@ func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *gofuse.SetXAttrIn, name str
 	}
 	value := append([]byte(nil), data...) // data is go-fuse's again when this returns
 	kill := in.SetXAttrFlags&gofuse.SETXATTR_ACL_KILL_SGID != 0
-	return statusOfInode(f.client.SetXattr(f.ctx, f.nodes.ino(in.NodeId), name, value, in.Flags, kill))
+	return statusOfInode(f.client.SetXattr(f.context(&in.InHeader), f.nodes.ino(in.NodeId), name, value, in.Flags, kill))
 }
 
 // RemoveXAttr removes one attribute.
@@ -118,5 +118,5 @@ func (f *fileSystem) RemoveXAttr(_ <-chan struct{}, h *gofuse.InHeader, name str
 	if code = checkXattrName(name); code != gofuse.OK {
 		return code
 	}
-	return statusOfInode(f.client.RemoveXattr(f.ctx, f.nodes.ino(h.NodeId), name))
+	return statusOfInode(f.client.RemoveXattr(f.context(h), f.nodes.ino(h.NodeId), name))
 }

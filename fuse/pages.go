@@ -75,7 +75,7 @@ func (o *openInode) pageCached() bool {
 // locked. It returns when the WRITEs in the same bytes that are in work have
 // been carried out: the pages which they wrote to may have been dropped since,
 // and with older bytes the reader would not find what it has just written.
-func (o *openInode) beginRead(s span) *pageIO {
+func (o *openInode) beginRead(s span, waits func()) *pageIO {
 	io := &pageIO{span: s, open: o, done: make(chan struct{})}
 	o.mu.Lock()
 	o.pages.reads = append(o.pages.reads, io)
@@ -86,6 +86,9 @@ func (o *openInode) beginRead(s span) *pageIO {
 		}
 	}
 	o.mu.Unlock()
+	if len(before) > 0 {
+		waits()
+	}
 	for _, w := range before {
 		<-w.done
 	}

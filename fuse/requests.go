@@ -20,8 +20,8 @@ import (
 // waking a thread on another processor costs more than most answers. And it
 // knows when the kernel has an answer, on which the order of pages rests.
 //
-// A request is answered by the goroutine that has read it; before that another
-// one is made to read if none is left.
+// A request is answered by the goroutine that has read it, and one goroutine at a
+// time reads; see turns.
 type requests struct {
 	server  *gofuse.ProtocolServer
 	log     *slog.Logger
@@ -29,10 +29,11 @@ type requests struct {
 	fd      int // reading it sleeps; owned
 	awake   int // the same connection, and reading it never sleeps; -1: there is none
 
-	mu      sync.Mutex
-	readers int  // goroutines that read or are about to
-	spinner spin // whose turn it is to wait awake
+	turns   *turns // the file system's
+	spinner spin   // of the one whose turn it is
 	running sync.WaitGroup
+	ending  sync.Once
+	dead    chan struct{} // closed when the connection to the kernel is: unmounted or aborted
 
 	large sync.Pool // *frame
 	small sync.Pool // *frame
@@ -46,9 +47,6 @@ type frame struct {
 const (
 	headroom   = 4096 // beyond the data: headers, the fixed part of a request or answer
 	smallFrame = 8192 // holds two names, or a symbolic link's target
-
-	// maxReaders is how many goroutines stay to read when they have answered.
-	maxReaders = 2
 )
 
 func newFrame(size int) *frame {
@@ -57,19 +55,20 @@ func newFrame(size int) *frame {
 
 // newRequests takes over fd and answers INIT. spinFor is how long to wait awake,
 // 0: not at all.
-func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
+func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns *turns, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
 	r := &requests{
-		server: server, log: log, replies: replies, fd: fd, awake: -1,
+		server: server, log: log, replies: replies, turns: turns, fd: fd, awake: -1, dead: make(chan struct{}),
 		large: sync.Pool{New: func() any { return newFrame(maxRequest + headroom) }},
 		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
 	}
 	r.spinner.init(spinFor, set)
+	r.turns.admit = r.admit
 	err := r.initialize()
 	if err != nil {
 		unix.Close(fd)
 		return nil, fmt.Errorf("handshake with the kernel: %w", err)
 	}
-	if spinFor > 0 && runtime.NumCPU() > 1 {
+	if spinFor > 0 && runtime.GOMAXPROCS(0) > 1 {
 		if r.awake, err = cloneDevice(fd); err != nil {
 			log.Debug("requests are not awaited awake", "err", err)
 		}
@@ -106,9 +105,7 @@ const devClone = 0x8004e500
 
 // serve answers until the connection ends and all requests are answered.
 func (r *requests) serve() {
-	r.mu.Lock()
 	r.admit()
-	r.mu.Unlock()
 	r.running.Wait()
 	unix.Close(r.fd)
 	if r.awake >= 0 {
@@ -116,14 +113,13 @@ func (r *requests) serve() {
 	}
 }
 
-// admit makes a reader. mu is held.
+// admit makes a reader.
 func (r *requests) admit() {
-	r.readers++
 	r.running.Add(1)
 	go r.work()
 }
 
-// work reads and answers requests, one after the other.
+// work reads and answers requests, one after the other, as long as it is its turn.
 func (r *requests) work() {
 	defer r.running.Done()
 	for {
@@ -131,41 +127,28 @@ func (r *requests) work() {
 		fd, n, err := r.read(b.in)
 		if err != nil {
 			r.large.Put(b)
+			r.ending.Do(func() { close(r.dead) })
 			if !errors.Is(err, unix.ENODEV) { // which is the end of the mount
 				r.log.Error("requests of the kernel cannot be read", "err", err)
 			}
 			return
 		}
 		b = r.fit(b, n)
-		r.leave()
+		number, keep := uint64(0), n >= headerSize && inline(b.in[:n])
+		if keep {
+			number = header(b.in).Unique // which go-fuse need not leave as it is
+			r.turns.keep(number)
+		} else {
+			r.admit()
+		}
 		if err := r.answer(fd, b, n); err != nil {
 			r.log.Warn("an answer to the kernel", "err", err)
 		}
 		r.put(b)
-		if !r.stay() {
+		if !keep || !r.turns.kept(number) {
 			return
 		}
 	}
-}
-
-// leave makes sure that somebody else reads.
-func (r *requests) leave() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.readers--; r.readers == 0 {
-		r.admit()
-	}
-}
-
-// stay says whether there is still need of this reader.
-func (r *requests) stay() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.readers >= maxReaders {
-		return false
-	}
-	r.readers++
-	return true
 }
 
 // read returns the next request and the descriptor that wants its answer.
@@ -223,10 +206,10 @@ func (r *requests) put(b *frame) {
 
 // answer has a request of n bytes carried out and tells the kernel.
 func (r *requests) answer(fd int, b *frame, n int) error {
-	if n < int(unsafe.Sizeof(gofuse.InHeader{})) {
+	if n < headerSize {
 		return fmt.Errorf("a request of %d bytes", n)
 	}
-	head := (*gofuse.InHeader)(unsafe.Pointer(&b.in[0]))
+	head := header(b.in)
 	m, code := r.server.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
 	if code != gofuse.OK {
 		m = refuse(b.out, head.Unique, code)
@@ -265,23 +248,37 @@ func sendAnswer(fd int, b []byte) error {
 	}
 }
 
+// headerSize is the length of what every request begins with.
+const headerSize = int(unsafe.Sizeof(gofuse.InHeader{}))
+
+// header is the beginning of a request of at least headerSize bytes.
+func header(in []byte) *gofuse.InHeader { return (*gofuse.InHeader)(unsafe.Pointer(&in[0])) }
+
 // Numbers of requests (enum fuse_opcode) of which more must be known here than
 // go-fuse exports.
 const (
 	opcodeRead        = 15
+	opcodeFsync       = 20
 	opcodeGetXattr    = 22
 	opcodeListXattr   = 23
 	opcodeReadDir     = 28
+	opcodeFsyncDir    = 30
+	opcodeGetLk       = 31
+	opcodeSetLk       = 32
+	opcodeSetLkw      = 33
 	opcodeIoctl       = 39
+	opcodeFallocate   = 43
 	opcodeReadDirPlus = 44
+	opcodeLseek       = 46
+	opcodeCopyRange   = 47
 )
 
 // hasLargeAnswer says whether a request's answer may not fit a small frame.
 func hasLargeAnswer(in []byte) bool {
-	if len(in) < int(unsafe.Sizeof(gofuse.InHeader{})) {
+	if len(in) < headerSize {
 		return false
 	}
-	switch (*gofuse.InHeader)(unsafe.Pointer(&in[0])).Opcode {
+	switch header(in).Opcode {
 	case opcodeRead, opcodeReadDir, opcodeReadDirPlus, opcodeGetXattr, opcodeListXattr, opcodeIoctl:
 		return true
 	}

@@ -43,7 +43,6 @@ type Server struct {
 	channel  *channel
 	cancel   context.CancelFunc
 	minor    uint32        // device number, which is the connection's number too
-	dead     chan struct{} // closed when the connection to the kernel is
 	ended    chan struct{} // closed when everything is over
 }
 
@@ -103,7 +102,7 @@ func newServer(cfg Config, o *Options, dir string, fd int) (*Server, error) {
 		ctx:           ctx,
 	}
 	fs.meters = newMeters(cfg.Metrics, fs.open.len)
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies,
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies, &fs.turns,
 		time.Duration(o.SpinUS)*time.Microsecond, cfg.Metrics, cfg.Log)
 	if err != nil {
 		cancel()
@@ -113,7 +112,7 @@ func newServer(cfg Config, o *Options, dir string, fd int) (*Server, error) {
 	cfg.Notifier.attach(ch, cfg.Client.Root(), cfg.Log)
 	return &Server{
 		dir: dir, log: cfg.Log, fs: fs, requests: reqs, channel: ch, cancel: cancel,
-		dead: make(chan struct{}), ended: make(chan struct{}),
+		ended: make(chan struct{}),
 	}, nil
 }
 
@@ -163,8 +162,7 @@ func (s *Server) start(o *Options) {
 	}()
 	go func() {
 		defer running.Done()
-		s.channel.awaitDeath()
-		close(s.dead)
+		<-s.requests.dead
 		s.cancel() // requests that wait for somebody else need not be answered
 	}()
 	go func() {
@@ -289,7 +287,7 @@ func (s *Server) Abort() error {
 // breakConnection ends the connection to the kernel if it still stands.
 func (s *Server) breakConnection() error {
 	select {
-	case <-s.dead:
+	case <-s.requests.dead:
 		return nil
 	case <-time.After(unmountPause):
 	}

@@ -1,8 +1,6 @@
 package fuse
 
 import (
-	"runtime"
-	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -10,14 +8,13 @@ import (
 
 // spin decides whether to wait awake for the next request. A program that calls
 // again and again is answered without a thread having to be woken; what that
-// costs is processor time that nobody may need. So it is done by one goroutine at
-// a time, for a bounded time, and only as long as it mostly pays: like the halt
-// polling of KVM, which shares its reason.
+// costs is processor time that nobody may need. So it is done for a bounded time,
+// and only as long as it mostly pays: like the halt polling of KVM, which shares
+// its reason. It belongs to the one whose turn it is to read.
 type spin struct {
 	most   time.Duration
-	taken  atomic.Bool
-	credit int       // of the last tries, failures count against successes; owned by the one who spins
-	rest   int       // waits to be slept through; owned by the one who spins
+	credit int       // of the last tries, failures count against successes
+	rest   int       // waits to be slept through
 	since  time.Time // begin of this wait
 	turns  int
 
@@ -27,7 +24,7 @@ type spin struct {
 const (
 	creditMost = 4  // so many failures in a row end it
 	restFor    = 64 // sleeping waits, until it is tried again
-	turnsClock = 8  // tries between looks at the clock and at other goroutines
+	turnsClock = 8  // tries between looks at the clock
 )
 
 func (s *spin) init(most time.Duration, set *metrics.Set) {
@@ -41,12 +38,8 @@ func (s *spin) init(most time.Duration, set *metrics.Set) {
 
 // begin says whether to wait awake; then end must be called.
 func (s *spin) begin() bool {
-	if !s.taken.CompareAndSwap(false, true) {
-		return false
-	}
 	if s.credit == 0 {
 		if s.rest--; s.rest > 0 {
-			s.taken.Store(false)
 			return false
 		}
 		s.credit = 1
@@ -60,7 +53,6 @@ func (s *spin) more() bool {
 	if s.turns++; s.turns%turnsClock != 0 {
 		return true
 	}
-	runtime.Gosched() // what can go on in this process goes first
 	return time.Since(s.since) < s.most
 }
 
@@ -75,5 +67,4 @@ func (s *spin) end(came bool) {
 		}
 		s.misses.Inc()
 	}
-	s.taken.Store(false)
 }

@@ -153,7 +153,7 @@ func TestGaps(t *testing.T) {
 	if free, locked := o.gaps(4096); len(locked) > 0 || !slices.Equal(free, []span{{}}) {
 		t.Errorf("an idle inode has %v, %v", free, locked)
 	}
-	r := o.beginRead(span{10000, 10010})
+	r := o.beginRead(span{10000, 10010}, func() {})
 	w := o.beginWrite(span{100, 5000}) // only its last page can be locked
 	free, locked := o.gaps(4096)
 	if want := []span{{0, 4096}, {12288, 0}}; !slices.Equal(free, want) {
@@ -175,10 +175,10 @@ func TestGaps(t *testing.T) {
 func TestReadWaitsForTheWriteBefore(t *testing.T) {
 	o := &openInode{}
 	w := o.beginWrite(span{0, 100})
-	other := o.beginRead(span{100, 200}) // other bytes
+	other := o.beginRead(span{100, 200}, func() {}) // other bytes
 	other.arrived()
 	began := make(chan *pageIO)
-	go func() { began <- o.beginRead(span{99, 200}) }()
+	go func() { began <- o.beginRead(span{99, 200}, func() {}) }()
 	eventually(t, "the READ is noted", func() bool {
 		_, locked := o.gaps(4096)
 		return len(locked) == 2
@@ -209,7 +209,7 @@ type pageScript struct {
 func (s *pageScript) drop() { s.o.endDrop(s.o.beginDrop(), span{0, math.MaxInt64}) }
 
 func (s *pageScript) fetch(at span) {
-	s.read = s.o.beginRead(at)
+	s.read = s.o.beginRead(at, func() {})
 	s.read.fetching()
 }
 

@@ -35,11 +35,11 @@ type electionConfig struct {
 // election is a voter's gossip and the machine that decides for it. A nil one is
 // that of a single master without virtual addresses.
 type election struct {
-	cfg    electionConfig
-	run    *runner.Runner
-	node   *gossip.Node // nil without gossip
-	stop   chan struct{}
-	ended  chan struct{}
+	cfg   electionConfig
+	run   *runner.Runner
+	node  *gossip.Node // nil without gossip
+	stop  chan struct{}
+	ended chan struct{}
 }
 
 // leavePatience bounds the hand-over before a stop.
