@@ -10,11 +10,16 @@
 // (dirs.go).
 //
 // The mount itself is made here with mount(2) on an own /dev/fuse descriptor
-// (device.go). requests.go reads requests from it, for which it waits awake for a
-// moment (spin.go), and go-fuse takes them apart, calls the methods here and puts
-// the answers together. A duplicate of the descriptor carries notifications that
+// (device.go). requests.go reads requests from it, one goroutine at a time
+// (turns.go), which waits awake for the next one for a moment when it has just
+// answered (spin.go); go-fuse takes them apart, calls the methods here and puts the
+// answers together. A duplicate of the descriptor carries notifications that
 // go-fuse cannot send (notify.go).
 //
+// Whoever waits here for something, in a handler, says so before (client.Waits, or
+// turns.yield): the kernel's next request may be what ends the waiting.
+//
 // Locks, in the order in which they may be taken: inode.mu or dirs.mu, then
-// nothing. None is held during a call of the client or a notification.
+// nothing; client locks, then turns.mu. None is held during a call of the client or
+// a notification.
 package fuse

@@ -122,9 +122,9 @@ func (r *requests) admit() {
 // work reads and answers requests, one after the other, as long as it is its turn.
 func (r *requests) work() {
 	defer r.running.Done()
-	for {
+	for answered := false; ; answered = true {
 		b := r.large.Get().(*frame)
-		fd, n, err := r.read(b.in)
+		fd, n, err := r.read(b.in, answered)
 		if err != nil {
 			r.large.Put(b)
 			r.ending.Do(func() { close(r.dead) })
@@ -151,9 +151,12 @@ func (r *requests) work() {
 	}
 }
 
-// read returns the next request and the descriptor that wants its answer.
-func (r *requests) read(b []byte) (fd, n int, err error) {
-	if r.awake >= 0 && r.spinner.begin() {
+// read returns the next request and the descriptor that wants its answer. Who has
+// just answered may wait awake: the next request is likely to come at once. Who was
+// made to read because an answer has to wait sleeps, and leaves the processor to
+// those that are waited for.
+func (r *requests) read(b []byte, answered bool) (fd, n int, err error) {
+	if answered && r.awake >= 0 && r.spinner.begin() {
 		for r.spinner.more() {
 			if n, err = tryRead(r.awake, b); err != unix.EAGAIN && !passing(err) {
 				break
