@@ -2,7 +2,7 @@ package segment
 
 import "github.com/varvefs/varve/chunk"
 
-// extent is a run of bytes of a chunk and where they lie. It holds no pointers.
+// extent is a run of bytes of a chunk and where they lie. The index keeps it packed.
 //
 // Data was stored in pieces, cut at the blocks of the chunk, each with its own sum.
 // When a later write hides a part of an extent, what is left may begin or end within a
@@ -11,7 +11,7 @@ import "github.com/varvefs/varve/chunk"
 type extent struct {
 	off, len uint32 // bytes of the chunk
 	seg, pos uint32 // segment, and byte of the segment where off lies; zeros: where the entry lies
-	sums     uint32 // the sum when there is one piece, else a run in index.sums
+	sums     uint32 // if it was unpacked: the sum of a single whole block, else a run in index.sums
 	edge     uint32 // pre, post<<12, extentZero
 }
 
@@ -66,7 +66,7 @@ func (e *extent) cut(from, to uint32) (part extent, first uint32) {
 	return part, pieceStart/blockSize - start/blockSize
 }
 
-// body is the content of a chunk: its extents in order, in a run of index.extents.
+// body is the content of a chunk: its extents in order, packed, in a run of index.extents.
 type body struct {
 	ref, n, room uint32
 }
@@ -76,13 +76,13 @@ type body struct {
 type index struct {
 	table   map[chunk.ID]uint32 // number of the record
 	recs    slab[record]
-	extents slab[extent]
+	extents slab[packed]
 	sums    slab[uint32]
 	live    int64 // cost of all extents in bytes
 	count   uint64
 	snap    uint16                       // number of the last snapshot
 	touched func(seg uint32, cost int64) // the live bytes of a segment change by cost
-	scratch []extent
+	scratch []packed
 	one     [1]uint32
 }
 
@@ -151,34 +151,8 @@ func (x *index) forget(r *record) {
 	x.recs.release(n, 1)
 }
 
-// all returns the extents of b; they may be changed in place.
-func (x *index) all(b *body) []extent { return x.extents.at(b.ref, b.n) }
-
-// sumsOf returns the sums of e. The slice is good until the index changes.
-func (x *index) sumsOf(e *extent) []uint32 {
-	switch n := e.pieces(); n {
-	case 0:
-		return nil
-	case 1:
-		x.one[0] = e.sums
-		return x.one[:]
-	default:
-		return x.sums.at(e.sums, n)
-	}
-}
-
-// search returns the number of the first extent of l that ends behind off.
-func search(l []extent, off uint32) int {
-	lo, hi := 0, len(l)
-	for lo < hi {
-		if m := int(uint(lo+hi) / 2); l[m].end() > off {
-			hi = m
-		} else {
-			lo = m + 1
-		}
-	}
-	return lo
-}
+// all returns the extents of b; seg and pos may be changed in place.
+func (x *index) all(b *body) []packed { return x.extents.at(b.ref, b.n) }
 
 // point makes one of a record's references to segments name seg, and accounts for the
 // entry that it stands for.
@@ -196,25 +170,17 @@ func (x *index) point(ref *uint32, seg uint32) {
 	}
 }
 
-// hold gives e sums of its own and accounts for it.
-func (x *index) hold(e *extent, sums []uint32) {
-	switch len(sums) {
-	case 0:
-	case 1:
-		e.sums = sums[0]
-	default:
-		e.sums, _ = x.sums.alloc(uint32(len(sums)))
-		copy(x.sums.at(e.sums, uint32(len(sums))), sums)
-	}
+// hold packs e, with sums of its own, and accounts for it.
+func (x *index) hold(e *extent, sums []uint32) packed {
 	x.account(e, e.cost())
+	return x.pack(e, sums)
 }
 
-// drop gives back the sums of e.
-func (x *index) drop(e *extent) {
-	if n := e.pieces(); n > 1 {
-		x.sums.release(e.sums, n)
-	}
-	x.account(e, -e.cost())
+// drop gives back what was held.
+func (x *index) drop(p *packed) {
+	e := x.unpack(p)
+	x.account(&e, -e.cost())
+	x.release(p)
 }
 
 func (x *index) account(e *extent, cost int64) {
@@ -225,19 +191,21 @@ func (x *index) account(e *extent, cost int64) {
 // put lays e over what b has in its range. sums are those of e; they are copied.
 func (x *index) put(b *body, e extent, sums []uint32) {
 	l := x.all(b)
-	i := search(l, e.off)
+	i := x.search(l, e.off)
 	j := i
-	for j < len(l) && l[j].off < e.end() {
+	for j < len(l) && l[j].off() < e.end() {
 		j++
 	}
 	fresh := x.scratch[:0]
-	if i < j && l[i].off < e.off {
-		fresh = append(fresh, x.part(&l[i], l[i].off, e.off))
+	if i < j && l[i].off() < e.off {
+		old := x.unpack(&l[i])
+		fresh = append(fresh, x.part(&old, old.off, e.off))
 	}
-	x.hold(&e, sums)
-	fresh = append(fresh, e)
-	if i < j && l[j-1].end() > e.end() {
-		fresh = append(fresh, x.part(&l[j-1], e.end(), l[j-1].end()))
+	fresh = append(fresh, x.hold(&e, sums))
+	if i < j {
+		if old := x.unpack(&l[j-1]); old.end() > e.end() {
+			fresh = append(fresh, x.part(&old, e.end(), old.end()))
+		}
 	}
 	for k := i; k < j; k++ {
 		x.drop(&l[k])
@@ -247,18 +215,13 @@ func (x *index) put(b *body, e extent, sums []uint32) {
 }
 
 // part makes an extent of its own from the part [from, to) of e.
-func (x *index) part(e *extent, from, to uint32) extent {
+func (x *index) part(e *extent, from, to uint32) packed {
 	p, first := e.cut(from, to)
-	if n := p.pieces(); n > 0 {
-		x.hold(&p, x.sumsOf(e)[first:first+n])
-	} else {
-		x.hold(&p, nil)
-	}
-	return p
+	return x.hold(&p, x.sumsOf(e)[first:][:p.pieces()])
 }
 
 // splice replaces the extents i..j-1 of b by fresh.
-func (x *index) splice(b *body, i, j int, fresh []extent) {
+func (x *index) splice(b *body, i, j int, fresh []packed) {
 	n := b.n - uint32(j-i) + uint32(len(fresh))
 	l := x.all(b)
 	if n > b.room || (n < b.room/4 && b.room > 16) {
@@ -273,7 +236,7 @@ func (x *index) splice(b *body, i, j int, fresh []extent) {
 }
 
 // resize does what splice does into another run.
-func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
+func (x *index) resize(b *body, n uint32, i, j int, fresh []packed) {
 	old := *b
 	*b = body{n: n}
 	if n > 0 {
@@ -295,14 +258,15 @@ func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
 func (x *index) zero(b *body, off, end, seg, pos uint32) {
 	for off < end {
 		l := x.all(b)
-		i := search(l, off)
-		if i == len(l) || l[i].off >= end {
+		i := x.search(l, off)
+		if i == len(l) || l[i].off() >= end {
 			return
 		}
-		from := max(off, l[i].off)
-		to := min(end, l[i].end())
-		for i++; i < len(l) && l[i].off == to && to < end; i++ { // neighbours at once
-			to = min(end, l[i].end())
+		e := x.unpack(&l[i])
+		from, to := max(off, e.off), min(end, e.end())
+		for i++; i < len(l) && l[i].off() == to && to < end; i++ { // neighbours at once
+			e = x.unpack(&l[i])
+			to = min(end, e.end())
 		}
 		x.put(b, extent{off: from, len: to - from, seg: seg, pos: pos, edge: extentZero}, nil)
 		off = to
@@ -323,8 +287,8 @@ func (x *index) clear(b *body) {
 func (x *index) length(b *body) uint32 {
 	l := x.all(b)
 	for i := len(l) - 1; i >= 0; i-- {
-		if !l[i].zero() {
-			return l[i].end()
+		if e := x.unpack(&l[i]); !e.zero() {
+			return e.end()
 		}
 	}
 	return 0

@@ -1,0 +1,107 @@
+package segment
+
+// packed is an extent as the index keeps it, in 16 bytes. Most extents are data in whole
+// blocks of the chunk: how many, fits in where they begin, and a single one has its sum at
+// hand. Others, the odd ones, have what else there is to say before their sums.
+type packed struct {
+	at       uint32 // first byte in the chunk; of whole blocks its low bits are their number less one
+	seg, pos uint32 // as in extent
+	sums     uint32 // the sum of a single whole block, else a run in index.sums
+}
+
+const (
+	packedOff = 1<<26 - 1 // in at: the first byte
+	packedOdd = 1 << 31   // in at: not data in whole blocks; the run begins with len and edge
+	oddWords  = 2
+)
+
+// whole tells whether e is data in whole blocks, of a number that packed.at takes.
+func (e *extent) whole() bool {
+	return e.edge == 0 && (e.off|e.len)%blockSize == 0 && e.len <= blockSize*blockSize
+}
+
+// off is the first byte in the chunk, which is all that a search needs.
+func (p *packed) off() uint32 {
+	if p.at&packedOdd != 0 {
+		return p.at & packedOff
+	}
+	return p.at &^ edgeMask
+}
+
+// pack returns e as the index keeps it, with sums of its own.
+func (x *index) pack(e *extent, sums []uint32) packed {
+	p := packed{at: e.off, seg: e.seg, pos: e.pos}
+	n := uint32(len(sums))
+	if !e.whole() {
+		p.at |= packedOdd
+		p.sums, _ = x.sums.alloc(oddWords + n)
+		run := x.sums.at(p.sums, oddWords+n)
+		run[0], run[1] = e.len, e.edge
+		copy(run[oddWords:], sums)
+		return p
+	}
+	p.at |= n - 1
+	if n == 1 {
+		p.sums = sums[0]
+		return p
+	}
+	p.sums, _ = x.sums.alloc(n)
+	copy(x.sums.at(p.sums, n), sums)
+	return p
+}
+
+// unpack returns the extent that was packed.
+func (x *index) unpack(p *packed) extent {
+	if p.at&packedOdd == 0 {
+		return extent{off: p.at &^ edgeMask, len: (p.at&edgeMask + 1) * blockSize, seg: p.seg, pos: p.pos, sums: p.sums}
+	}
+	run := x.sums.at(p.sums, oddWords)
+	return extent{off: p.at & packedOff, len: run[0], seg: p.seg, pos: p.pos, sums: p.sums + oddWords, edge: run[1]}
+}
+
+// release gives back the run of an extent that was packed.
+func (x *index) release(p *packed) {
+	if p.at&packedOdd != 0 {
+		e := x.unpack(p)
+		x.sums.release(p.sums, oddWords+e.pieces())
+	} else if n := p.at&edgeMask + 1; n > 1 {
+		x.sums.release(p.sums, n)
+	}
+}
+
+// sumsOf returns the sums of e, which was unpacked. The slice is good until the index
+// changes.
+func (x *index) sumsOf(e *extent) []uint32 {
+	if e.len == blockSize && e.whole() {
+		x.one[0] = e.sums
+		return x.one[:]
+	}
+	return x.sums.at(e.sums, e.pieces())
+}
+
+// search returns the number of the first extent of l that ends behind off.
+func (x *index) search(l []packed, off uint32) int {
+	lo, hi := 0, len(l)
+	for lo < hi { // the first that begins behind off
+		if m := int(uint(lo+hi) / 2); l[m].off() > off {
+			hi = m
+		} else {
+			lo = m + 1
+		}
+	}
+	if lo > 0 {
+		if e := x.unpack(&l[lo-1]); e.end() > off {
+			return lo - 1
+		}
+	}
+	return lo
+}
+
+// unpacked returns all extents of b, in order.
+func (x *index) unpacked(b *body) []extent {
+	var list []extent
+	for i := range x.all(b) {
+		list = append(list, x.unpack(&x.all(b)[i]))
+	}
+	return list
+}
