@@ -11,8 +11,8 @@ import "github.com/varvefs/varve/chunk"
 type extent struct {
 	off, len uint32 // bytes of the chunk
 	seg, pos uint32 // segment, and byte of the segment where off lies; zeros: where the entry lies
-	sums     uint32 // if it was unpacked: the sum of a single whole block, else a run in index.sums
 	edge     uint32 // pre, post<<12, extentZero
+	sums     uint64 // if it was unpacked: the sum of a single whole block, else a run in index.sums
 }
 
 const (
@@ -75,10 +75,10 @@ type body struct {
 // Store.mu and knows nothing of frames in flight: those are found by their place.
 type index struct {
 	table   map[chunk.ID]uint32 // number of the record
-	recs    slab[record]
-	extents slab[packed]
-	sums    slab[uint32]
-	live    int64 // cost of all extents in bytes
+	recs    slab[uint32, record]
+	extents slab[uint32, packed]
+	sums    slab[uint64, uint32] // 2^32 sums are those of 16 TiB
+	live    int64                // cost of all extents in bytes
 	count   uint64
 	snap    uint16                       // number of the last snapshot
 	touched func(seg uint32, cost int64) // the live bytes of a segment change by cost

@@ -6,11 +6,12 @@ package segment
 type packed struct {
 	at       uint32 // first byte in the chunk; of whole blocks its low bits are their number less one
 	seg, pos uint32 // as in extent
-	sums     uint32 // the sum of a single whole block, else a run in index.sums
+	sums     uint32 // the sum of a single whole block, else the low bits of the number of a run in index.sums
 }
 
 const (
 	packedOff = 1<<26 - 1 // in at: the first byte
+	packedRun = 26        // in at, from this bit on: five high bits of the run's number
 	packedOdd = 1 << 31   // in at: not data in whole blocks; the run begins with len and edge
 	oddWords  = 2
 )
@@ -25,47 +26,56 @@ func (p *packed) off() uint32 {
 	if p.at&packedOdd != 0 {
 		return p.at & packedOff
 	}
-	return p.at &^ edgeMask
+	return p.at & (packedOff &^ edgeMask)
 }
+
+// run is the number of the run of sums.
+func (p *packed) run() uint64 { return uint64(p.at>>packedRun&31)<<32 | uint64(p.sums) }
 
 // pack returns e as the index keeps it, with sums of its own.
 func (x *index) pack(e *extent, sums []uint32) packed {
 	p := packed{at: e.off, seg: e.seg, pos: e.pos}
-	n := uint32(len(sums))
-	if !e.whole() {
+	n, extra := uint32(len(sums)), uint32(0)
+	if e.whole() {
+		p.at |= n - 1
+		if n == 1 {
+			p.sums = sums[0]
+			return p
+		}
+	} else {
 		p.at |= packedOdd
-		p.sums, _ = x.sums.alloc(oddWords + n)
-		run := x.sums.at(p.sums, oddWords+n)
+		extra = oddWords
+	}
+	ref, _ := x.sums.alloc(extra + n)
+	p.at, p.sums = p.at|uint32(ref>>32)<<packedRun, uint32(ref)
+	run := x.sums.at(ref, extra+n)
+	if extra > 0 {
 		run[0], run[1] = e.len, e.edge
-		copy(run[oddWords:], sums)
-		return p
 	}
-	p.at |= n - 1
-	if n == 1 {
-		p.sums = sums[0]
-		return p
-	}
-	p.sums, _ = x.sums.alloc(n)
-	copy(x.sums.at(p.sums, n), sums)
+	copy(run[extra:], sums)
 	return p
 }
 
 // unpack returns the extent that was packed.
 func (x *index) unpack(p *packed) extent {
+	e := extent{off: p.off(), seg: p.seg, pos: p.pos, sums: p.run()}
 	if p.at&packedOdd == 0 {
-		return extent{off: p.at &^ edgeMask, len: (p.at&edgeMask + 1) * blockSize, seg: p.seg, pos: p.pos, sums: p.sums}
+		e.len = (p.at&edgeMask + 1) * blockSize
+		return e
 	}
-	run := x.sums.at(p.sums, oddWords)
-	return extent{off: p.at & packedOff, len: run[0], seg: p.seg, pos: p.pos, sums: p.sums + oddWords, edge: run[1]}
+	run := x.sums.at(e.sums, oddWords)
+	e.len, e.edge = run[0], run[1]
+	e.sums += oddWords
+	return e
 }
 
 // release gives back the run of an extent that was packed.
 func (x *index) release(p *packed) {
 	if p.at&packedOdd != 0 {
 		e := x.unpack(p)
-		x.sums.release(p.sums, oddWords+e.pieces())
+		x.sums.release(p.run(), oddWords+e.pieces())
 	} else if n := p.at&edgeMask + 1; n > 1 {
-		x.sums.release(p.sums, n)
+		x.sums.release(p.run(), n)
 	}
 }
 
@@ -73,7 +83,7 @@ func (x *index) release(p *packed) {
 // changes.
 func (x *index) sumsOf(e *extent) []uint32 {
 	if e.len == blockSize && e.whole() {
-		x.one[0] = e.sums
+		x.one[0] = uint32(e.sums)
 		return x.one[:]
 	}
 	return x.sums.at(e.sums, e.pieces())

@@ -16,6 +16,12 @@ const _ uint = 16 - uint(unsafe.Sizeof(packed{}))
 // as it was taken.
 func TestPacked(t *testing.T) {
 	x := newIndex(func(uint32, int64) {})
+	testPacked(t, x)
+	x.sums = slab[uint64, uint32]{pages: make([][]uint32, 5<<16)} // those of 80 TiB
+	testPacked(t, x)
+}
+
+func testPacked(t *testing.T, x *index) {
 	for _, e := range []extent{
 		{off: 0, len: blockSize},
 		{off: chunk.Size - blockSize, len: blockSize, seg: 1<<32 - 2, pos: 1<<32 - 1},
@@ -47,6 +53,9 @@ func TestPacked(t *testing.T) {
 		}
 		if got.sums = 0; got != e {
 			t.Errorf("%+v comes back as %+v", e, got)
+		}
+		if e.pieces() > 1 && len(x.sums.pages) > 1<<16 && p.run() < 5<<32 {
+			t.Errorf("%+v has run %d, which is not the last", e, p.run())
 		}
 		x.release(&p)
 		if x.sums.live != 0 {
