@@ -40,6 +40,9 @@ func (e *extent) cost() int64 {
 	if e.zero() {
 		return entryCost
 	}
+	if e.whole() {
+		return wholeCost(e.len / blockSize)
+	}
 	n := int64(e.pre() + e.len + e.post())
 	if n >= blockSize {
 		n = (n + int64(e.off-e.pre())%blockSize + blockSize - 1) &^ (blockSize - 1)
@@ -48,6 +51,9 @@ func (e *extent) cost() int64 {
 	}
 	return n + entryCost + 2*4*int64(e.pieces())
 }
+
+// wholeCost is the cost of data in so many whole blocks.
+func wholeCost(blocks uint32) int64 { return entryCost + int64(blocks)*(blockSize+2*4) }
 
 // cut is the part [from, to) of e, which must lie within e, without its sums, and the
 // number of the first piece of e that is in it.
@@ -172,20 +178,26 @@ func (x *index) point(ref *uint32, seg uint32) {
 
 // hold packs e, with sums of its own, and accounts for it.
 func (x *index) hold(e *extent, sums []uint32) packed {
-	x.account(e, e.cost())
+	x.account(e.seg, e.cost())
 	return x.pack(e, sums)
 }
 
 // drop gives back what was held.
 func (x *index) drop(p *packed) {
+	if p.at&packedOdd == 0 { // nearly all are, and need not be unpacked
+		n := p.blocks()
+		x.account(p.seg, -wholeCost(n))
+		x.release(p, n)
+		return
+	}
 	e := x.unpack(p)
-	x.account(&e, -e.cost())
-	x.release(p)
+	x.account(e.seg, -e.cost())
+	x.release(p, e.pieces())
 }
 
-func (x *index) account(e *extent, cost int64) {
+func (x *index) account(seg uint32, cost int64) {
 	x.live += cost
-	x.touched(e.seg, cost)
+	x.touched(seg, cost)
 }
 
 // put lays e over what b has in its range. sums are those of e; they are copied.
@@ -202,10 +214,9 @@ func (x *index) put(b *body, e extent, sums []uint32) {
 		fresh = append(fresh, x.part(&old, old.off, e.off))
 	}
 	fresh = append(fresh, x.hold(&e, sums))
-	if i < j {
-		if old := x.unpack(&l[j-1]); old.end() > e.end() {
-			fresh = append(fresh, x.part(&old, e.end(), old.end()))
-		}
+	if i < j && x.end(&l[j-1]) > e.end() {
+		old := x.unpack(&l[j-1])
+		fresh = append(fresh, x.part(&old, e.end(), old.end()))
 	}
 	for k := i; k < j; k++ {
 		x.drop(&l[k])
@@ -262,11 +273,10 @@ func (x *index) zero(b *body, off, end, seg, pos uint32) {
 		if i == len(l) || l[i].off() >= end {
 			return
 		}
-		e := x.unpack(&l[i])
-		from, to := max(off, e.off), min(end, e.end())
+		from := max(off, l[i].off())
+		to := min(end, x.end(&l[i]))
 		for i++; i < len(l) && l[i].off() == to && to < end; i++ { // neighbours at once
-			e = x.unpack(&l[i])
-			to = min(end, e.end())
+			to = min(end, x.end(&l[i]))
 		}
 		x.put(b, extent{off: from, len: to - from, seg: seg, pos: pos, edge: extentZero}, nil)
 		off = to

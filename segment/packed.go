@@ -29,6 +29,9 @@ func (p *packed) off() uint32 {
 	return p.at & (packedOff &^ edgeMask)
 }
 
+// blocks is how many it has if it is not odd.
+func (p *packed) blocks() uint32 { return p.at&edgeMask + 1 }
+
 // run is the number of the run of sums.
 func (p *packed) run() uint64 { return uint64(p.at>>packedRun&31)<<32 | uint64(p.sums) }
 
@@ -58,23 +61,30 @@ func (x *index) pack(e *extent, sums []uint32) packed {
 
 // unpack returns the extent that was packed.
 func (x *index) unpack(p *packed) extent {
-	e := extent{off: p.off(), seg: p.seg, pos: p.pos, sums: p.run()}
-	if p.at&packedOdd == 0 {
-		e.len = (p.at&edgeMask + 1) * blockSize
-		return e
+	if p.at&packedOdd != 0 {
+		return x.unpackOdd(p)
 	}
-	run := x.sums.at(e.sums, oddWords)
-	e.len, e.edge = run[0], run[1]
-	e.sums += oddWords
-	return e
+	return extent{off: p.at & (packedOff &^ edgeMask), len: p.blocks() * blockSize, seg: p.seg, pos: p.pos, sums: p.run()}
 }
 
-// release gives back the run of an extent that was packed.
-func (x *index) release(p *packed) {
+func (x *index) unpackOdd(p *packed) extent {
+	run := x.sums.at(p.run(), oddWords)
+	return extent{off: p.at & packedOff, len: run[0], seg: p.seg, pos: p.pos, edge: run[1], sums: p.run() + oddWords}
+}
+
+// end is the byte of the chunk behind the last one.
+func (x *index) end(p *packed) uint32 {
 	if p.at&packedOdd != 0 {
-		e := x.unpack(p)
-		x.sums.release(p.run(), oddWords+e.pieces())
-	} else if n := p.at&edgeMask + 1; n > 1 {
+		return p.at&packedOff + x.sums.at(p.run(), 1)[0]
+	}
+	return p.at&(packedOff&^edgeMask) + p.blocks()*blockSize
+}
+
+// release gives back the run of an extent of n pieces.
+func (x *index) release(p *packed, n uint32) {
+	if p.at&packedOdd != 0 {
+		x.sums.release(p.run(), oddWords+n)
+	} else if n > 1 {
 		x.sums.release(p.run(), n)
 	}
 }
@@ -99,10 +109,8 @@ func (x *index) search(l []packed, off uint32) int {
 			lo = m + 1
 		}
 	}
-	if lo > 0 {
-		if e := x.unpack(&l[lo-1]); e.end() > off {
-			return lo - 1
-		}
+	if lo > 0 && x.end(&l[lo-1]) > off {
+		return lo - 1
 	}
 	return lo
 }

@@ -57,7 +57,7 @@ func testPacked(t *testing.T, x *index) {
 		if e.pieces() > 1 && len(x.sums.pages) > 1<<16 && p.run() < 5<<32 {
 			t.Errorf("%+v has run %d, which is not the last", e, p.run())
 		}
-		x.release(&p)
+		x.release(&p, e.pieces())
 		if x.sums.live != 0 {
 			t.Fatalf("%+v leaves %d words of its run behind", e, x.sums.live)
 		}
