@@ -178,7 +178,7 @@ func (s *Store) viewOf(id chunk.ID) *chunkView {
 	defer s.mu.Unlock()
 	r := s.index.find(id)
 	v := &chunkView{Chunk: id, Version: r.version, Writes: r.writes, Length: r.length, Extents: []extentView{}}
-	for _, e := range s.index.all(&r.body) {
+	for _, e := range s.index.unpacked(&r.body) {
 		v.Extents = append(v.Extents, extentView{e.off, e.len, e.seg, e.pos, e.zero()})
 	}
 	return v

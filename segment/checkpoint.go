@@ -159,13 +159,13 @@ func (x *index) appendImport(b []byte, imp *Import) []byte {
 func (x *index) appendExtents(b []byte, of *body) []byte {
 	l := x.all(of)
 	for i := range l {
-		e := &l[i]
+		e := x.unpack(&l[i])
 		b = le.AppendUint32(b, e.off)
 		b = le.AppendUint32(b, e.len)
 		b = le.AppendUint32(b, e.seg)
 		b = le.AppendUint32(b, e.pos)
 		b = le.AppendUint32(b, e.edge)
-		for _, sum := range x.sumsOf(e) {
+		for _, sum := range x.sumsOf(&e) {
 			b = le.AppendUint32(b, sum)
 		}
 	}

@@ -26,7 +26,7 @@ func story(s *Store) []string {
 			continue
 		}
 		lines = append(lines, fmt.Sprintf("chunk %v version %d writes %d length %d base %d attest %d", id, r.version, r.writes, r.length, r.base, r.attest))
-		for _, e := range s.index.all(&r.body) {
+		for _, e := range s.index.unpacked(&r.body) {
 			if e.zero() {
 				continue // the log forgets those whose data is gone
 			}

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -222,10 +223,15 @@ func (s *Store) collect(g *segment, id chunk.ID, r *reader) (*Import, bool, erro
 	var imp *Import
 	for b := s.bodyIn(g, id, &imp); b != nil; b = s.bodyIn(g, id, &imp) {
 		total := uint32(0)
-		for _, e := range s.index.all(b) {
-			if e.seg != g.n || total >= moveBatch {
+		l := s.index.all(b)
+		for i := range l {
+			if l[i].seg != g.n {
 				continue
 			}
+			if total >= moveBatch {
+				break
+			}
+			e := s.index.unpack(&l[i])
 			if e.zero() {
 				if err := s.waitSwitch(id); err != nil {
 					return nil, false, err
@@ -233,8 +239,7 @@ func (s *Store) collect(g *segment, id chunk.ID, r *reader) (*Import, bool, erro
 				if err := s.moveZero(g, id, imp, e); err != nil {
 					return nil, false, err
 				}
-				total = moveBatch // the extents may have changed
-				continue
+				break // the extents may have changed
 			}
 			r.add(s, &e, e.off, e.end())
 			total += e.len
@@ -250,12 +255,7 @@ func (s *Store) collect(g *segment, id chunk.ID, r *reader) (*Import, bool, erro
 // nil if there is none. mu is held.
 func (s *Store) bodyIn(g *segment, id chunk.ID, imp **Import) *body {
 	has := func(b *body) bool {
-		for _, e := range s.index.all(b) {
-			if e.seg == g.n {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(s.index.all(b), func(p packed) bool { return p.seg == g.n })
 	}
 	*imp = nil
 	if r := s.index.find(id); r != nil && has(&r.body) {
@@ -325,10 +325,12 @@ func (x *index) still(b *body, e *extent, seg uint32) (extent, bool) {
 		return extent{}, false
 	}
 	l := x.all(b)
-	for i := search(l, e.off); i < len(l) && l[i].off < e.end(); i++ {
-		c := &l[i]
-		if c.seg == seg && c.zero() == e.zero() && (c.zero() || c.pos-c.off == e.pos-e.off) {
-			return *c, true
+	for i := x.search(l, e.off); i < len(l) && l[i].off() < e.end(); i++ {
+		if l[i].seg != seg {
+			continue
+		}
+		if c := x.unpack(&l[i]); c.zero() == e.zero() && (c.zero() || c.pos-c.off == e.pos-e.off) {
+			return c, true
 		}
 	}
 	return extent{}, false

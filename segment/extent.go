@@ -2,7 +2,7 @@ package segment
 
 import "github.com/varvefs/varve/chunk"
 
-// extent is a run of bytes of a chunk and where they lie. It holds no pointers.
+// extent is a run of bytes of a chunk and where they lie. The index keeps it packed.
 //
 // Data was stored in pieces, cut at the blocks of the chunk, each with its own sum.
 // When a later write hides a part of an extent, what is left may begin or end within a
@@ -11,8 +11,8 @@ import "github.com/varvefs/varve/chunk"
 type extent struct {
 	off, len uint32 // bytes of the chunk
 	seg, pos uint32 // segment, and byte of the segment where off lies; zeros: where the entry lies
-	sums     uint32 // the sum when there is one piece, else a run in index.sums
 	edge     uint32 // pre, post<<12, extentZero
+	sums     uint64 // if it was unpacked: the sum of a single whole block, else a run in index.sums
 }
 
 const (
@@ -40,6 +40,9 @@ func (e *extent) cost() int64 {
 	if e.zero() {
 		return entryCost
 	}
+	if e.whole() {
+		return wholeCost(e.len / blockSize)
+	}
 	n := int64(e.pre() + e.len + e.post())
 	if n >= blockSize {
 		n = (n + int64(e.off-e.pre())%blockSize + blockSize - 1) &^ (blockSize - 1)
@@ -48,6 +51,9 @@ func (e *extent) cost() int64 {
 	}
 	return n + entryCost + 2*4*int64(e.pieces())
 }
+
+// wholeCost is the cost of data in so many whole blocks.
+func wholeCost(blocks uint32) int64 { return entryCost + int64(blocks)*(blockSize+2*4) }
 
 // cut is the part [from, to) of e, which must lie within e, without its sums, and the
 // number of the first piece of e that is in it.
@@ -66,7 +72,7 @@ func (e *extent) cut(from, to uint32) (part extent, first uint32) {
 	return part, pieceStart/blockSize - start/blockSize
 }
 
-// body is the content of a chunk: its extents in order, in a run of index.extents.
+// body is the content of a chunk: its extents in order, packed, in a run of index.extents.
 type body struct {
 	ref, n, room uint32
 }
@@ -75,14 +81,14 @@ type body struct {
 // Store.mu and knows nothing of frames in flight: those are found by their place.
 type index struct {
 	table   map[chunk.ID]uint32 // number of the record
-	recs    slab[record]
-	extents slab[extent]
-	sums    slab[uint32]
-	live    int64 // cost of all extents in bytes
+	recs    slab[uint32, record]
+	extents slab[uint32, packed]
+	sums    slab[uint64, uint32] // 2^32 sums are those of 16 TiB
+	live    int64                // cost of all extents in bytes
 	count   uint64
 	snap    uint16                       // number of the last snapshot
 	touched func(seg uint32, cost int64) // the live bytes of a segment change by cost
-	scratch []extent
+	scratch []packed
 	one     [1]uint32
 }
 
@@ -151,34 +157,8 @@ func (x *index) forget(r *record) {
 	x.recs.release(n, 1)
 }
 
-// all returns the extents of b; they may be changed in place.
-func (x *index) all(b *body) []extent { return x.extents.at(b.ref, b.n) }
-
-// sumsOf returns the sums of e. The slice is good until the index changes.
-func (x *index) sumsOf(e *extent) []uint32 {
-	switch n := e.pieces(); n {
-	case 0:
-		return nil
-	case 1:
-		x.one[0] = e.sums
-		return x.one[:]
-	default:
-		return x.sums.at(e.sums, n)
-	}
-}
-
-// search returns the number of the first extent of l that ends behind off.
-func search(l []extent, off uint32) int {
-	lo, hi := 0, len(l)
-	for lo < hi {
-		if m := int(uint(lo+hi) / 2); l[m].end() > off {
-			hi = m
-		} else {
-			lo = m + 1
-		}
-	}
-	return lo
-}
+// all returns the extents of b; seg and pos may be changed in place.
+func (x *index) all(b *body) []packed { return x.extents.at(b.ref, b.n) }
 
 // point makes one of a record's references to segments name seg, and accounts for the
 // entry that it stands for.
@@ -196,48 +176,47 @@ func (x *index) point(ref *uint32, seg uint32) {
 	}
 }
 
-// hold gives e sums of its own and accounts for it.
-func (x *index) hold(e *extent, sums []uint32) {
-	switch len(sums) {
-	case 0:
-	case 1:
-		e.sums = sums[0]
-	default:
-		e.sums, _ = x.sums.alloc(uint32(len(sums)))
-		copy(x.sums.at(e.sums, uint32(len(sums))), sums)
-	}
-	x.account(e, e.cost())
+// hold packs e, with sums of its own, and accounts for it.
+func (x *index) hold(e *extent, sums []uint32) packed {
+	x.account(e.seg, e.cost())
+	return x.pack(e, sums)
 }
 
-// drop gives back the sums of e.
-func (x *index) drop(e *extent) {
-	if n := e.pieces(); n > 1 {
-		x.sums.release(e.sums, n)
+// drop gives back what was held.
+func (x *index) drop(p *packed) {
+	if p.at&packedOdd == 0 { // nearly all are, and need not be unpacked
+		n := p.blocks()
+		x.account(p.seg, -wholeCost(n))
+		x.release(p, n)
+		return
 	}
-	x.account(e, -e.cost())
+	e := x.unpack(p)
+	x.account(e.seg, -e.cost())
+	x.release(p, e.pieces())
 }
 
-func (x *index) account(e *extent, cost int64) {
+func (x *index) account(seg uint32, cost int64) {
 	x.live += cost
-	x.touched(e.seg, cost)
+	x.touched(seg, cost)
 }
 
 // put lays e over what b has in its range. sums are those of e; they are copied.
 func (x *index) put(b *body, e extent, sums []uint32) {
 	l := x.all(b)
-	i := search(l, e.off)
+	i := x.search(l, e.off)
 	j := i
-	for j < len(l) && l[j].off < e.end() {
+	for j < len(l) && l[j].off() < e.end() {
 		j++
 	}
 	fresh := x.scratch[:0]
-	if i < j && l[i].off < e.off {
-		fresh = append(fresh, x.part(&l[i], l[i].off, e.off))
+	if i < j && l[i].off() < e.off {
+		old := x.unpack(&l[i])
+		fresh = append(fresh, x.part(&old, old.off, e.off))
 	}
-	x.hold(&e, sums)
-	fresh = append(fresh, e)
-	if i < j && l[j-1].end() > e.end() {
-		fresh = append(fresh, x.part(&l[j-1], e.end(), l[j-1].end()))
+	fresh = append(fresh, x.hold(&e, sums))
+	if i < j && x.end(&l[j-1]) > e.end() {
+		old := x.unpack(&l[j-1])
+		fresh = append(fresh, x.part(&old, e.end(), old.end()))
 	}
 	for k := i; k < j; k++ {
 		x.drop(&l[k])
@@ -247,18 +226,13 @@ func (x *index) put(b *body, e extent, sums []uint32) {
 }
 
 // part makes an extent of its own from the part [from, to) of e.
-func (x *index) part(e *extent, from, to uint32) extent {
+func (x *index) part(e *extent, from, to uint32) packed {
 	p, first := e.cut(from, to)
-	if n := p.pieces(); n > 0 {
-		x.hold(&p, x.sumsOf(e)[first:first+n])
-	} else {
-		x.hold(&p, nil)
-	}
-	return p
+	return x.hold(&p, x.sumsOf(e)[first:][:p.pieces()])
 }
 
 // splice replaces the extents i..j-1 of b by fresh.
-func (x *index) splice(b *body, i, j int, fresh []extent) {
+func (x *index) splice(b *body, i, j int, fresh []packed) {
 	n := b.n - uint32(j-i) + uint32(len(fresh))
 	l := x.all(b)
 	if n > b.room || (n < b.room/4 && b.room > 16) {
@@ -273,7 +247,7 @@ func (x *index) splice(b *body, i, j int, fresh []extent) {
 }
 
 // resize does what splice does into another run.
-func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
+func (x *index) resize(b *body, n uint32, i, j int, fresh []packed) {
 	old := *b
 	*b = body{n: n}
 	if n > 0 {
@@ -295,14 +269,14 @@ func (x *index) resize(b *body, n uint32, i, j int, fresh []extent) {
 func (x *index) zero(b *body, off, end, seg, pos uint32) {
 	for off < end {
 		l := x.all(b)
-		i := search(l, off)
-		if i == len(l) || l[i].off >= end {
+		i := x.search(l, off)
+		if i == len(l) || l[i].off() >= end {
 			return
 		}
-		from := max(off, l[i].off)
-		to := min(end, l[i].end())
-		for i++; i < len(l) && l[i].off == to && to < end; i++ { // neighbours at once
-			to = min(end, l[i].end())
+		from := max(off, l[i].off())
+		to := min(end, x.end(&l[i]))
+		for i++; i < len(l) && l[i].off() == to && to < end; i++ { // neighbours at once
+			to = min(end, x.end(&l[i]))
 		}
 		x.put(b, extent{off: from, len: to - from, seg: seg, pos: pos, edge: extentZero}, nil)
 		off = to
@@ -323,8 +297,8 @@ func (x *index) clear(b *body) {
 func (x *index) length(b *body) uint32 {
 	l := x.all(b)
 	for i := len(l) - 1; i >= 0; i-- {
-		if !l[i].zero() {
-			return l[i].end()
+		if e := x.unpack(&l[i]); !e.zero() {
+			return e.end()
 		}
 	}
 	return 0

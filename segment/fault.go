@@ -160,10 +160,11 @@ func (s *Store) follow(e *entry, old, g *segment, off, size, to uint32) {
 	}
 	for _, b := range bodies {
 		l := s.index.all(b)
-		for i := search(l, e.off); i < len(l) && l[i].off < e.off+e.len; i++ {
-			if x := &l[i]; x.seg == old.n && x.pos-off < size {
+		for i := s.index.search(l, e.off); i < len(l) && l[i].off() < e.off+e.len; i++ {
+			if p := &l[i]; p.seg == old.n && p.pos-off < size {
+				x := s.index.unpack(p)
 				s.touched(old.n, -x.cost())
-				x.seg, x.pos = g.n, x.pos-off+to
+				p.seg, p.pos = g.n, p.pos-off+to
 				s.touched(g.n, x.cost())
 			}
 		}

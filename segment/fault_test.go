@@ -148,7 +148,7 @@ func TestReadErrors(t *testing.T) {
 	}
 	w.must(w.s.Sync([]chunk.ID{1, 2}))
 	w.s.mu.Lock()
-	e := w.s.index.all(&w.s.index.find(1).body)[0]
+	e := w.s.index.unpacked(&w.s.index.find(1).body)[0]
 	at := w.s.segs[e.seg].base + int64(e.pos)
 	w.s.unlock()
 	w.disk.Inject(sim.Fault{Effect: sim.Fail, Kinds: []engine.Kind{engine.Read}, File: containerName(0), Off: at, Len: 8192})

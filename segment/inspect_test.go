@@ -42,7 +42,7 @@ func inspectedStoreIn(t *testing.T, dir string) (_ string, seg uint32, at int64)
 	wait(s.Write(Write{Chunk: 2, Version: 3, Create: true, Off: 7, Data: []byte("tiny")}))
 	wait(s.Write(Write{Chunk: 2, Version: 3, What: WriteTrim, Off: 9}))
 	s.mu.Lock()
-	e := s.index.all(&s.index.find(1).body)[0]
+	e := s.index.unpacked(&s.index.find(1).body)[0]
 	seg, at = e.seg, s.segs[e.seg].base+int64(e.pos)
 	s.unlock()
 	if err := s.SetVersion(2, 4); err != nil {

@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"slices"
 	"time"
 
 	"github.com/varvefs/varve/chunk"
@@ -78,16 +77,20 @@ func (s *Store) mergeRun(id chunk.ID, from, window uint32, least int) (run []ext
 		return nil, chunk.Size
 	}
 	l := s.index.all(&r.body)
-	for i := search(l, from); i < len(l); {
+	for i := s.index.search(l, from); i < len(l); {
 		k := i
-		for k < len(l) && !l[k].zero() && l[k].off/window == (l[k].end()-1)/window && l[k].off/window == l[i].off/window &&
-			(k == i || l[k].off == l[k-1].end()) && s.segs[l[k].seg].frameAt(l[k].pos) == nil {
-			k++
+		for ; k < len(l); k++ {
+			e := s.index.unpack(&l[k])
+			if e.zero() || e.off/window != (e.end()-1)/window || e.off/window != l[i].off()/window ||
+				k > i && e.off != run[k-i-1].end() || s.segs[e.seg].frameAt(e.pos) != nil {
+				break
+			}
+			run = append(run, e)
 		}
-		if k-i >= least {
-			return slices.Clone(l[i:k]), l[k-1].end()
+		if len(run) >= least {
+			return run, run[len(run)-1].end()
 		}
-		i = max(k, i+1)
+		i, run = max(k, i+1), run[:0]
 	}
 	return nil, chunk.Size
 }
@@ -138,12 +141,12 @@ func (s *Store) unchanged(id chunk.ID, run []extent) bool {
 		return false
 	}
 	l := s.index.all(&r.body)
-	i := search(l, run[0].off)
+	i := s.index.search(l, run[0].off)
 	if i+len(run) > len(l) {
 		return false
 	}
 	for k := range run {
-		a, b := &l[i+k], &run[k]
+		a, b := s.index.unpack(&l[i+k]), &run[k]
 		if a.off != b.off || a.len != b.len || a.seg != b.seg || a.pos != b.pos || a.edge != b.edge {
 			return false
 		}

@@ -35,8 +35,8 @@ func (s *Store) Places(id chunk.ID, lowest, highest chunk.Version, off, n uint32
 		return list, sums, err
 	}
 	l := s.index.all(&rec.body)
-	for i := search(l, off); i < len(l) && l[i].off < off+n; i++ {
-		e := &l[i]
+	for i := s.index.search(l, off); i < len(l) && l[i].off() < off+n; i++ {
+		e := s.index.unpack(&l[i])
 		if e.zero() {
 			continue
 		}
@@ -48,7 +48,7 @@ func (s *Store) Places(id chunk.ID, lowest, highest chunk.Version, off, n uint32
 			return list, sums, status.Errorf(status.TooBig, "chunk %v: %d bytes at %d lie in too many pieces", id, n, off)
 		}
 		p, first := e.cut(max(off, e.off), min(off+n, e.end()))
-		sums = append(sums, s.index.sumsOf(e)[first:first+p.pieces()]...)
+		sums = append(sums, s.index.sumsOf(&e)[first:first+p.pieces()]...)
 		list = append(list, Place{Off: p.off, Len: p.len, Pre: uint16(p.pre()), Post: uint16(p.post()),
 			File: g.file, At: g.base + int64(p.pos-p.pre())})
 	}

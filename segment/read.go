@@ -105,9 +105,9 @@ func (r *reader) reset() {
 // to wait for frames whose payload is being copied.
 func (s *Store) gather(b *body, from, to uint32, r *reader) {
 	l := s.index.all(b)
-	for i := search(l, from); i < len(l) && l[i].off < to; i++ {
-		if e := &l[i]; !e.zero() {
-			r.add(s, e, max(from, e.off), min(to, e.end()))
+	for i := s.index.search(l, from); i < len(l) && l[i].off() < to; i++ {
+		if e := s.index.unpack(&l[i]); !e.zero() {
+			r.add(s, &e, max(from, e.off), min(to, e.end()))
 		}
 	}
 	for i := range r.list {
@@ -379,7 +379,7 @@ func (s *Store) Map(id chunk.ID) ([]Range, error) {
 		return nil, status.Errorf(status.NoChunk, "chunk %v", id)
 	}
 	var list []Range
-	for _, e := range s.index.all(&r.body) {
+	for _, e := range s.index.unpacked(&r.body) {
 		if e.zero() {
 			continue
 		}

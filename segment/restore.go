@@ -308,8 +308,7 @@ func (x *index) adopt(b *body, extents []extent, sums []uint32, same []bool) {
 		e := extents[i]
 		k := e.pieces()
 		if same[e.seg] {
-			x.hold(&e, sums[:k])
-			to = append(to, e)
+			to = append(to, x.hold(&e, sums[:k]))
 		}
 		sums = sums[k:]
 	}

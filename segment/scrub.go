@@ -289,15 +289,18 @@ func (s *Store) scrubBatch(g *segment, id chunk.ID, from uint32, r *reader) uint
 	}
 	total := uint32(0)
 	l := s.index.all(&rec.body)
-	for i := search(l, from); i < len(l); i++ {
-		e := &l[i]
-		if e.seg != g.n || e.zero() || g.frameAt(e.pos) != nil {
+	for i := s.index.search(l, from); i < len(l); i++ {
+		if l[i].seg != g.n {
+			continue
+		}
+		e := s.index.unpack(&l[i])
+		if e.zero() || g.frameAt(e.pos) != nil {
 			continue
 		}
 		if total >= scrubBatch {
 			return e.off
 		}
-		r.add(s, e, e.off, e.end())
+		r.add(s, &e, e.off, e.end())
 		total += e.len
 	}
 	return chunk.Size

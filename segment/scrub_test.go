@@ -43,7 +43,7 @@ func (w *world) one(state segState) *segment {
 func TestScrubFindsFlips(t *testing.T) {
 	cases := map[string]func(w *world) (file string, off int64){
 		"data": func(w *world) (string, int64) {
-			e := w.s.index.all(&w.s.index.find(2).body)[0]
+			e := w.s.index.unpacked(&w.s.index.find(2).body)[0]
 			g := w.s.segs[e.seg]
 			return g.file.Name(), g.base + int64(e.pos) + 10
 		},
@@ -173,7 +173,7 @@ func TestScrubPace(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.mu.Lock()
-	e := s.index.all(&s.index.find(5).body)[0]
+	e := s.index.unpacked(&s.index.find(5).body)[0]
 	s.unlock()
 	d.Flip(s.segs[e.seg].file.Name(), s.segs[e.seg].base+int64(e.pos)+5, 1)
 	select {
@@ -204,7 +204,7 @@ func TestReadAround(t *testing.T) {
 	w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Data: w.fill(8192)}))
 	w.must(w.write(Write{Chunk: 1, Version: 1, Create: true, Off: 8192, Data: w.fill(5000)}))
 	w.must(w.s.Sync([]chunk.ID{1}))
-	l := w.s.index.all(&w.s.index.find(1).body)
+	l := w.s.index.unpacked(&w.s.index.find(1).body)
 	g := w.s.segs[l[0].seg]
 	bad := w.disk.Inject(sim.Fault{Effect: sim.Fail, Kinds: []engine.Kind{engine.Read}, File: g.file.Name(), Off: g.base + int64(l[0].pos) + 8192, Len: 1})
 	if _, err := w.s.Read(1, 1, 1, 0, make([]byte, 13192), nil); err != nil {

@@ -2,15 +2,15 @@ package segment
 
 import "math/bits"
 
-// slab hands out runs of T by number instead of by pointer. T must hold no pointers:
-// then the garbage collector never looks into the pages, whatever their number.
+// slab hands out runs of T by number instead of by pointer, a number being an R. T must hold
+// no pointers: then the garbage collector never looks into the pages, whatever their number.
 // Freed runs are kept for runs of the same class.
-type slab[T any] struct {
+type slab[R uint32 | uint64, T any] struct {
 	pages [][]T
 	used  uint32 // elements of the last common page that are given away
 	size  uint32 // elements of that page
 	last  uint32 // number of that page
-	free  [slabClasses][]uint32
+	free  [slabClasses][]R
 	live  uint64 // elements in use, rounded up to classes
 }
 
@@ -32,7 +32,7 @@ func slabClass(n uint32) (class int, size uint32) {
 }
 
 // alloc returns a run of at least n elements, n > 0. Its contents are undefined.
-func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
+func (s *slab[R, T]) alloc(n uint32) (ref R, size uint32) {
 	class, size := slabClass(n)
 	s.live += uint64(size)
 	if l := s.free[class]; len(l) > 0 {
@@ -40,8 +40,7 @@ func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
 		return l[len(l)-1], size
 	}
 	if size > slabPage {
-		s.pages = append(s.pages, make([]T, size))
-		return uint32(len(s.pages)-1) * slabPage, size
+		return R(s.add(size)) * slabPage, size
 	}
 	if s.used+size > s.size {
 		s.retire()
@@ -50,16 +49,24 @@ func (s *slab[T]) alloc(n uint32) (ref, size uint32) {
 			s.size *= 2
 		}
 		s.size = min(s.size, slabPage)
-		s.pages = append(s.pages, make([]T, s.size))
-		s.last, s.used = uint32(len(s.pages)-1), 0
+		s.last, s.used = s.add(s.size), 0
 	}
-	ref = s.last*slabPage + s.used
+	ref = R(s.last)*slabPage + R(s.used)
 	s.used += size
 	return ref, size
 }
 
+// add makes a page of so many elements and returns its number.
+func (s *slab[R, T]) add(size uint32) uint32 {
+	if uint64(len(s.pages)) > uint64(^R(0))/slabPage {
+		panic("BUG: more runs than there are numbers for")
+	}
+	s.pages = append(s.pages, make([]T, size))
+	return uint32(len(s.pages) - 1)
+}
+
 // retire makes free runs of what is left of the last common page.
-func (s *slab[T]) retire() {
+func (s *slab[R, T]) retire() {
 	for s.used < s.size {
 		left := s.size - s.used
 		class, size := slabClass(left)
@@ -67,7 +74,7 @@ func (s *slab[T]) retire() {
 			class--
 			size = classSize(class)
 		}
-		s.free[class] = append(s.free[class], s.last*slabPage+s.used)
+		s.free[class] = append(s.free[class], R(s.last)*slabPage+R(s.used))
 		s.used += size
 	}
 }
@@ -81,17 +88,17 @@ func classSize(class int) uint32 {
 }
 
 // at returns the first n elements of a run.
-func (s *slab[T]) at(ref, n uint32) []T {
+func (s *slab[R, T]) at(ref R, n uint32) []T {
 	if n == 0 {
 		return nil
 	}
 	p := s.pages[ref/slabPage]
-	i := ref % slabPage
+	i := uint32(ref % slabPage)
 	return p[i : i+n : i+n]
 }
 
 // release takes back a run that alloc made for n elements, or for a number of the same class.
-func (s *slab[T]) release(ref, n uint32) {
+func (s *slab[R, T]) release(ref R, n uint32) {
 	if n == 0 {
 		return
 	}
@@ -101,7 +108,7 @@ func (s *slab[T]) release(ref, n uint32) {
 }
 
 // elements is the memory of all pages, in elements.
-func (s *slab[T]) elements() uint64 {
+func (s *slab[R, T]) elements() uint64 {
 	var n uint64
 	for _, p := range s.pages {
 		n += uint64(len(p))

@@ -20,7 +20,7 @@ func TestSlabClasses(t *testing.T) {
 }
 
 func TestSlabRunsDoNotOverlap(t *testing.T) {
-	var s slab[uint32]
+	var s slab[uint32, uint32]
 	type run struct{ ref, n uint32 }
 	var runs []run
 	for i := uint32(0); i < 3000; i++ {
@@ -54,5 +54,23 @@ func TestSlabRunsDoNotOverlap(t *testing.T) {
 	}
 	if s.live != 0 {
 		t.Fatalf("%d elements in use after all are released", s.live)
+	}
+}
+
+// TestSlabNumbersEnd: a slab that has given away all numbers does not give them away again.
+func TestSlabNumbersEnd(t *testing.T) {
+	var s slab[uint32, struct{}]
+	seen := make(map[uint32]bool)
+	defer func() {
+		if recover() == nil || len(seen) != 1<<16 {
+			t.Errorf("it ends after %d pages", len(seen))
+		}
+	}()
+	for {
+		ref, _ := s.alloc(slabPage + 1)
+		if seen[ref] {
+			t.Fatalf("run %d is given away twice", ref)
+		}
+		seen[ref] = true
 	}
 }

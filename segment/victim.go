@@ -2,14 +2,17 @@ package segment
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
 // Which segment is emptied next. Dead ones at once: in a file system most room comes back
-// from whole files. While there is still some room to write to, those for which the
-// room gained times its age is worth most for what is read and written: what is
-// old and still alive will stay so, what is young will soon be dead by itself. When room
-// gets short, the emptiest.
+// from whole files. While there is still some room to write to, those that give most room for
+// what has to be read and written, which is what is alive, times the root of their age:
+// what is old and still alive will stay so, what is young will soon be dead by itself. The
+// root, because bytes that die at a rate r cost r/(1-u) to keep if their segments are emptied
+// when the part u is alive; some more room for them saves r/(1-u)^2, and room is shared best
+// when that is the same for all. When room gets short, the emptiest.
 
 // victim picks the segment to empty, nil if none is worth it. mu is held.
 func (s *Store) victim() *segment {
@@ -94,7 +97,7 @@ func (s *Store) worthiest(full []*segment) *segment {
 	for _, g := range full {
 		if g.live < limit {
 			u := float64(g.live) / float64(s.payload())
-			list = append(list, worth{g, (1 - u) / (1 + u) * float64(s.lsn-g.born())})
+			list = append(list, worth{g, (1 - u) / u * math.Sqrt(float64(s.lsn-g.born()))})
 		}
 	}
 	slices.SortFunc(list, func(a, b worth) int { return cmp.Compare(b.value, a.value) })

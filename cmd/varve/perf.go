@@ -77,7 +77,7 @@ func perfWorkload(name, short string, run func(*cobra.Command, *perfFlags, perf.
 	c.Flags().StringVar(&f.backend, "backend", "auto", "how the disk is driven: auto, uring or posix")
 	c.Flags().IntVar(&f.files, "files", 3000, "files to make in 'meta'")
 	c.Flags().IntVar(&f.rounds, "rounds", 1, "how often each row of 'engine' and 'segment' is measured, in turn with fio; the medians count")
-	c.Flags().IntVar(&f.extents, "extents", 50e6, "extents whose garbage collection 'memory' measures; each takes 30 bytes of memory")
+	c.Flags().IntVar(&f.extents, "extents", 50e6, "extents whose garbage collection 'memory' measures; each takes 20 bytes of memory")
 	c.Flags().StringVar(&f.svg, "svg", "", "draw the rows of 'recovery', 'stalls' or 'cleaning' into this file")
 	c.MarkFlagRequired("dir")
 	c.RunE = func(c *cobra.Command, _ []string) error {
