@@ -454,14 +454,15 @@ func loaded(t failer, list []savedBlock) *State {
 			t.Fatal(b.section, err)
 		}
 	}
-	s, err := l.Done()
+	s, err := l.Done(inTurn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// replayed applies the machine's whole changelog, through its bytes, to an empty state.
+// replayed applies the machine's whole changelog, through its bytes, to an empty
+// state. The bytes are overwritten then: the state must have none of them.
 func (x *machine) replayed(t *rapid.T) *State {
 	var log []byte
 	for i := range x.log {
