@@ -118,3 +118,41 @@ func TestProposeAndReopen(t *testing.T) {
 		})
 	}
 }
+
+// TestDecode: what another life has proposed comes decoded, across files and with
+// more than memory keeps; what this one proposes does not.
+func TestDecode(t *testing.T) {
+	cfg := config(t.TempDir())
+	l := mustOpen(t, cfg)
+	const n = 200 // entries of some pages in files of 16
+	for i := range n {
+		if err := l.Propose(fmt.Appendf(nil, "%d %08000d", i, i), i); err != nil {
+			t.Fatal(err)
+		}
+		collect(t, l, func(c Committed) bool { return c.Tag != nil })
+	}
+	mustClose(t, l)
+	cfg.Decode = func(data []byte) any { return string(data[:4]) }
+	l = mustOpen(t, cfg)
+	i := 0
+	for _, c := range collect(t, l, caughtUp(l)) {
+		if c.Data == nil {
+			continue
+		}
+		if want := fmt.Sprintf("%d 0000", i)[:4]; c.Decoded != want || string(c.Data[:4]) != want || len(c.Data) < 8000 {
+			t.Fatalf("entry %d is decoded as %v, wanted %v", c.Index, c.Decoded, want)
+		}
+		i++
+	}
+	if i != n {
+		t.Fatalf("%d entries of %d came", i, n)
+	}
+	if err := l.Propose([]byte("mine"), "tag"); err != nil {
+		t.Fatal(err)
+	}
+	all := collect(t, l, func(c Committed) bool { return c.Tag != nil })
+	if c := all[len(all)-1]; c.Decoded != nil {
+		t.Fatalf("%+v", c)
+	}
+	mustClose(t, l)
+}
