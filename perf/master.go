@@ -19,6 +19,7 @@ type MasterOptions struct {
 	Clients  int    // connections under load
 	Duration time.Duration
 	Tail     int64 // bytes of changelog behind the image that a restart reads
+	Shared   bool  // clients and all voters share all processors
 	Progress func(string)
 }
 

@@ -82,11 +82,13 @@ func quorumLoad(ctx context.Context, o *MasterOptions, key masterSecret, voters 
 	if err != nil {
 		return nil, nil, err
 	}
-	restore, err := apart(all, leader)
-	if err != nil {
-		return nil, nil, err
+	if !o.Shared {
+		restore, err := apart(all, leader)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer restore()
 	}
-	defer restore()
 	w := &lagWatch{}
 	meter := startCPU(all, leader)
 	l, err := loadFor(ctx, o, key, leader, 0, func(ctx context.Context) error {

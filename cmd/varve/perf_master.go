@@ -28,6 +28,7 @@ func perfMasterCommand() *cobra.Command {
 	c.Flags().IntVar(&o.Clients, "clients", 32, "connections under load")
 	c.Flags().DurationVar(&o.Duration, "duration", 5*time.Second, "time of each load")
 	c.Flags().Var(sizeFlag{&tail}, "tail", "bytes of changelog behind the image that a restart reads")
+	c.Flags().BoolVar(&o.Shared, "shared", false, "give clients, leader and the other voters no processors of their own")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.MarkFlagRequired("dir")
 	c.RunE = func(c *cobra.Command, _ []string) (err error) {

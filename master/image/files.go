@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -208,7 +207,7 @@ func MetaOf(f File) (Meta, error) {
 		return Meta{}, err
 	}
 	defer r.Close()
-	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
+	d := newDecoder(r)
 	var m Meta
 	if err := d.header(); err != nil {
 		return m, err
@@ -224,7 +223,7 @@ func MetaOf(f File) (Meta, error) {
 }
 
 func readFile(f File) (*state.State, Meta, error) {
-	r, err := openDirect(f.Path)
+	r, err := openAhead(f.Path)
 	if err != nil {
 		return nil, Meta{}, fmt.Errorf("read image: %w", err)
 	}

@@ -124,11 +124,19 @@ func Write(w io.Writer, v *state.View, m Meta) error {
 
 // decoder reads blocks.
 type decoder struct {
-	r       *bufio.Reader
+	r       io.Reader
 	sum     uint32
 	end     end
-	section string // of the last block
-	buf     []byte
+	section string        // of the last block
+	buf     []byte        // the last block
+	room    func() []byte // gives the buffer for the next block; nil: the same again
+}
+
+func newDecoder(r io.Reader) *decoder {
+	if _, ok := r.(*aheadReader); ok {
+		return &decoder{r: r} // it has the bytes
+	}
+	return &decoder{r: bufio.NewReaderSize(r, bufferSize)}
 }
 
 func (d *decoder) damaged(format string, args ...any) error {
@@ -153,8 +161,11 @@ func (d *decoder) full(n int) error {
 	return nil
 }
 
-// block reads the next block; the payload is good until the next call.
+// block reads the next block; the payload is good while buf is.
 func (d *decoder) block() (section string, payload []byte, err error) {
+	if d.room != nil {
+		d.buf = d.room()
+	}
 	d.buf = d.buf[:0]
 	if err = d.full(5); err != nil {
 		return "", nil, err
@@ -195,18 +206,19 @@ func (d *decoder) header() error {
 
 // Read reads an image and checks all of it. Damage is a *DamageError.
 func Read(r io.Reader) (*state.State, Meta, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
+	d := newDecoder(r)
 	load := state.NewLoader()
 	// The blocks are read and summed while those before them are taken apart.
 	pipe := newPipe(load.Block)
-	m, err := d.walk(pipe.give)
+	d.room = pipe.room
+	m, err := d.walk(func(section string, payload []byte) error { return pipe.give(section, payload, d.buf) })
 	if e := pipe.end(); e != nil {
 		err = e
 	}
 	if err != nil {
 		return nil, m, err
 	}
-	s, err := load.Done()
+	s, err := load.Done(together)
 	if err != nil {
 		return nil, m, d.damaged("%v", err)
 	}
@@ -216,7 +228,7 @@ func Read(r io.Reader) (*state.State, Meta, error) {
 // Verify checks that an image is whole, without making a state of it: that takes
 // no memory. Damage is a *DamageError.
 func Verify(r io.Reader) (Meta, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, bufferSize)}
+	d := newDecoder(r)
 	return d.walk(func(string, []byte) error { return nil })
 }
 
@@ -258,7 +270,7 @@ func (d *decoder) last(payload []byte, before end) error {
 	if e != before {
 		return d.damaged("%d blocks in %d bytes were written, %d in %d are there", e.blocks, e.bytes, before.blocks, before.bytes)
 	}
-	switch _, err := d.r.ReadByte(); {
+	switch _, err := io.ReadFull(d.r, make([]byte, 1)); {
 	case err == nil:
 		return d.damaged("bytes follow the end")
 	case !errors.Is(err, io.EOF):

@@ -1,5 +1,11 @@
 package image
 
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
 // pipe hands blocks to a goroutine, so that two processors share the work of
 // reading an image.
 type pipe struct {
@@ -13,6 +19,7 @@ type pipe struct {
 type piece struct {
 	section string
 	payload []byte
+	buf     []byte // where the payload lies
 }
 
 // pipeDepth is how many blocks may wait.
@@ -32,21 +39,27 @@ func (p *pipe) run() {
 			return
 		}
 		select {
-		case p.empty <- b.payload:
+		case p.empty <- b.buf:
 		default:
 		}
 	}
 }
 
-// give hands a copy of a block on. After an error it takes no more; the error is end's.
-func (p *pipe) give(section string, payload []byte) error {
-	var buf []byte
+// room gives a buffer to read a block into.
+func (p *pipe) room() []byte {
 	select {
-	case buf = <-p.empty:
+	case b := <-p.empty:
+		return b
 	default:
+		return nil
 	}
+}
+
+// give hands a block on, and the buffer that it lies in. After an error it takes
+// no more; the error is end's.
+func (p *pipe) give(section string, payload, buf []byte) error {
 	select {
-	case p.full <- piece{section, append(buf[:0], payload...)}:
+	case p.full <- piece{section, payload, buf}:
 		return nil
 	case <-p.done:
 		return p.err
@@ -58,4 +71,25 @@ func (p *pipe) end() error {
 	close(p.full)
 	<-p.done
 	return p.err
+}
+
+// together runs checks on all processors, and gives the first error in their order.
+func together(checks []func() error) error {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	errs := make([]error, len(checks))
+	for range min(len(checks), runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(checks)); i = next.Add(1) - 1 {
+				errs[i] = checks[i]()
+			}
+		})
+	}
+	wg.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -118,3 +118,92 @@ func TestProposeAndReopen(t *testing.T) {
 		})
 	}
 }
+
+// TestDecode: what another life has proposed comes decoded, across files and with
+// more than memory keeps; what this one proposes does not.
+func TestDecode(t *testing.T) {
+	cfg := config(t.TempDir())
+	l := mustOpen(t, cfg)
+	const n = 200 // entries of some pages in files of 16
+	for i := range n {
+		if err := l.Propose(fmt.Appendf(nil, "%d %08000d", i, i), i); err != nil {
+			t.Fatal(err)
+		}
+		collect(t, l, func(c Committed) bool { return c.Tag != nil })
+	}
+	mustClose(t, l)
+	cfg.Decode = func(data []byte) any { return string(data[:4]) }
+	l = mustOpen(t, cfg)
+	i := 0
+	for _, c := range collect(t, l, caughtUp(l)) {
+		if c.Data == nil {
+			continue
+		}
+		if want := fmt.Sprintf("%d 0000", i)[:4]; c.Decoded != want || string(c.Data[:4]) != want || len(c.Data) < 8000 {
+			t.Fatalf("entry %d is decoded as %v, wanted %v", c.Index, c.Decoded, want)
+		}
+		i++
+	}
+	if i != n {
+		t.Fatalf("%d entries of %d came", i, n)
+	}
+	if err := l.Propose([]byte("mine"), "tag"); err != nil {
+		t.Fatal(err)
+	}
+	all := collect(t, l, func(c Committed) bool { return c.Tag != nil })
+	if c := all[len(all)-1]; c.Decoded != nil {
+		t.Fatalf("%+v", c)
+	}
+	mustClose(t, l)
+}
+
+// TestDeliver: what is committed is told on the driver, in order, of a former life
+// and of this one; Committed only says when the log ends.
+func TestDeliver(t *testing.T) {
+	cfg := config(t.TempDir())
+	l := mustOpen(t, cfg)
+	const n = 50
+	got := make(chan Committed, 10*n)
+	for life := range 2 {
+		if life == 1 {
+			cfg.Deliver = func(list []Committed) {
+				for _, c := range list {
+					got <- c
+				}
+			}
+			l = mustOpen(t, cfg)
+		}
+		for i := range n {
+			if err := l.Propose(fmt.Append(nil, life*n+i), i); err != nil {
+				t.Fatal(err)
+			}
+			if life == 0 {
+				collect(t, l, func(c Committed) bool { return c.Tag != nil })
+			}
+		}
+		if life == 0 {
+			mustClose(t, l)
+		}
+	}
+	deadline := time.After(20 * time.Second)
+	for i := 0; i < 2*n; {
+		select {
+		case c := <-got:
+			if c.Data == nil {
+				continue
+			}
+			if string(c.Data) != fmt.Sprint(i) || (c.Tag != nil) != (i >= n) {
+				t.Fatalf("%q with tag %v came as number %d", c.Data, c.Tag, i)
+			}
+			i++
+		case list, open := <-l.Committed():
+			t.Fatalf("%v, %v from Committed", list, open)
+		case <-deadline:
+			t.Fatalf("only %d came", i)
+		}
+	}
+	mustClose(t, l)
+	if _, open := <-l.Committed(); open {
+		t.Fatal("Committed is open behind the end of the log")
+	}
+}

@@ -5,7 +5,8 @@
 // committed; it is the only caller of Propose and the only reader of Committed.
 // Compact, Status and Step may be called from any goroutine.
 //
-// One goroutine, the driver, owns the RawNode. The file that is written belongs
+// One goroutine, the driver, owns the RawNode; it also takes entries of other
+// leaders and former lives apart for the loop (Config.Decode). The file that is written belongs
 // to whoever runs append: the driver itself while there is one voter (nothing
 // else could happen meanwhile, and a hop to another goroutine costs more than
 // it gains), a writer goroutine when there are peers. What both share is in
@@ -74,6 +75,15 @@ type Config struct {
 	// which goes on while the machine is suspended.
 	Clock func() int64
 
+	// Decode, if set, is called on the driver for the data of each entry that this
+	// log has not proposed, ahead of the reader of Committed, who finds what it
+	// returns there.
+	Decode func(data []byte) any
+
+	// Deliver, if set, is called on the driver with what would be read from
+	// Committed: for those who have little to do with it. It must not block.
+	Deliver func([]Committed)
+
 	// Files is where the log is kept; nil: in Dir on the host. A simulation brings
 	// its own, as it does with Boot, which names the present boot of the kernel.
 	Files files.Dir
@@ -101,6 +111,8 @@ type Committed struct {
 	// whoever leads term T has caught up with all former leaders when it has
 	// applied the entry without data of term T.
 	Data []byte
+	// Decoded is what Config.Decode has made of Data; nil where Tag is set.
+	Decoded any
 	// Tag is what Propose was given, if this log proposed the entry since Open.
 	Tag any
 	// Err is set (and Index 0) when the proposal with Tag is certainly not in the

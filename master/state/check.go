@@ -20,7 +20,7 @@ type checker struct {
 // Check compares all records with each other and all sums with what they sum up.
 // It takes long and much memory: it is for tests and for inspecting an image.
 func (s *State) Check() error {
-	if err := s.checkRefs(); err != nil {
+	if err := inTurn(s.refChecks()); err != nil {
 		return err
 	}
 	c := &checker{s: s, sums: map[uint32]map[uint8]weight{}, traits: map[uint32]uint32{}}

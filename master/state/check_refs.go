@@ -25,42 +25,85 @@ func (c *refs) fail(format string, args ...any) {
 	}
 }
 
-// checkRefs makes sure that no reference leads out of a table, so that reading a
-// damaged state that passed its checksums cannot panic.
-func (s *State) checkRefs() error {
-	c := &refs{s: s}
-	for i := uint32(1); i < s.inodes.n && c.err == nil; i++ {
-		c.inode(i)
+// checkSlice is how many records of a large table one check looks at.
+const checkSlice = 1 << 17
+
+// refChecks makes sure that no reference leads out of a table, so that reading a
+// damaged state that passed its checksums cannot panic. The checks only read, and
+// none relies on another.
+func (s *State) refChecks() (checks []func() error) {
+	add := func(check func(*refs)) {
+		checks = append(checks, func() error {
+			c := &refs{s: s}
+			check(c)
+			return c.err
+		})
 	}
-	for i := uint32(1); i < s.edges.n && c.err == nil; i++ {
-		e := s.edges.at(i)
-		c.in(e.child, s.inodes.n, false, "inode of a name", i)
-		c.in(e.parent, s.inodes.n, e.child != 0, "directory of a name", i)
-		c.in(e.next, s.edges.n, false, "next name", i)
-		c.blob(e.name, int(e.length), i)
-		if c.err == nil && e.child != 0 && s.inodes.at(e.parent).kind() != inode.Dir {
-			c.fail("name %d is in inode %d, which is no directory", i, e.parent)
+	each := func(n uint32, check func(*refs, uint32)) {
+		for from := uint64(1); from < uint64(n); from += checkSlice {
+			to := uint32(min(from+checkSlice, uint64(n)))
+			add(func(c *refs) {
+				for i := uint32(from); i < to && c.err == nil; i++ {
+					check(c, i)
+				}
+			})
 		}
 	}
-	for i := uint32(1); i < s.links.n && c.err == nil; i++ {
-		l := s.links.at(i)
-		c.in(l.edge, s.edges.n, false, "name of a link", i)
-		c.in(l.next, s.links.n, false, "next link", i)
+	each(s.inodes.n, (*refs).inode)
+	each(s.edges.n, (*refs).edge)
+	each(s.links.n, (*refs).link)
+	each(s.dirs.n, (*refs).dir)
+	each(s.trees.n, func(c *refs, i uint32) { c.tree(*s.trees.at(i), s.chunks.n, "chunks", i) })
+	each(s.chunks.n, (*refs).chunk)
+	add(func(c *refs) {
+		c.small()
+		c.indexes() // relies on small
+	})
+	add(func(c *refs) {
+		if s.inodes.n < 2 || s.inodes.at(uint32(inode.Root)).kind() != inode.Dir {
+			c.fail("there is no root directory")
+		}
+	})
+	return checks
+}
+
+// inTurn runs checks one after the other.
+func inTurn(checks []func() error) error {
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
 	}
-	for i := uint32(1); i < s.dirs.n && c.err == nil; i++ {
-		d := s.dirs.at(i)
-		c.in(d.tally, s.tallies.n, false, "tally", i)
-		c.tree(d.names, s.edges.n, "names", i)
+	return nil
+}
+
+func (c *refs) edge(i uint32) {
+	s, e := c.s, c.s.edges.at(i)
+	c.in(e.child, s.inodes.n, false, "inode of a name", i)
+	c.in(e.parent, s.inodes.n, e.child != 0, "directory of a name", i)
+	c.in(e.next, s.edges.n, false, "next name", i)
+	c.blob(e.name, int(e.length), i)
+	if c.err == nil && e.child != 0 && s.inodes.at(e.parent).kind() != inode.Dir {
+		c.fail("name %d is in inode %d, which is no directory", i, e.parent)
 	}
-	for i := uint32(1); i < s.trees.n && c.err == nil; i++ {
-		c.tree(*s.trees.at(i), s.chunks.n, "chunks", i)
-	}
-	c.small()
-	c.indexes()
-	if c.err == nil && (s.inodes.n < 2 || s.inodes.at(uint32(inode.Root)).kind() != inode.Dir) {
-		c.fail("there is no root directory")
-	}
-	return c.err
+}
+
+func (c *refs) link(i uint32) {
+	l := c.s.links.at(i)
+	c.in(l.edge, c.s.edges.n, false, "name of a link", i)
+	c.in(l.next, c.s.links.n, false, "next link", i)
+}
+
+func (c *refs) dir(i uint32) {
+	d := c.s.dirs.at(i)
+	c.in(d.tally, c.s.tallies.n, false, "tally", i)
+	c.tree(d.names, c.s.edges.n, "names", i)
+}
+
+func (c *refs) chunk(i uint32) {
+	k := c.s.chunks.at(i)
+	c.in(k.owner, c.s.inodes.n, false, "inode of a chunk", i)
+	c.in(k.detail, c.s.details.n, false, "detail", i)
 }
 
 func (c *refs) inode(i uint32) {
@@ -104,11 +147,6 @@ func (c *refs) small() {
 		if t.goal > inode.GoalMax {
 			c.fail("tally %d is of goal %d", i, t.goal)
 		}
-	}
-	for i := uint32(1); i < s.chunks.n && c.err == nil; i++ {
-		k := s.chunks.at(i)
-		c.in(k.owner, s.inodes.n, false, "inode of a chunk", i)
-		c.in(k.detail, s.details.n, false, "detail", i)
 	}
 	for i := uint32(1); i < s.details.n && c.err == nil; i++ {
 		c.in(s.details.at(i).lease, s.leases.n, false, "lease", i)

@@ -123,7 +123,7 @@ func FuzzLoader(f *testing.F) {
 				return
 			}
 		}
-		got, err := l.Done()
+		got, err := l.Done(inTurn)
 		if err != nil {
 			return
 		}

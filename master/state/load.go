@@ -119,8 +119,9 @@ func (l *Loader) holds(block []byte) error {
 
 // Done gives the state when all blocks are there and fit together. It looks at
 // every reference once but does not compare the records with each other: that is
-// Check's.
-func (l *Loader) Done() (*State, error) {
+// Check's. run runs the checks, which only read and may run side by side, and
+// gives the first error.
+func (l *Loader) Done(run func(checks []func() error) error) (*State, error) {
 	if l.out == nil {
 		return nil, fmt.Errorf("section %q is missing", sectionState)
 	}
@@ -141,7 +142,7 @@ func (l *Loader) Done() (*State, error) {
 			return nil, fmt.Errorf("section %q has %d of %d records", c.name, c.have, c.want)
 		}
 	}
-	if err := l.s.checkRefs(); err != nil {
+	if err := run(l.s.refChecks()); err != nil {
 		return nil, err
 	}
 	return l.s, nil

@@ -454,14 +454,15 @@ func loaded(t failer, list []savedBlock) *State {
 			t.Fatal(b.section, err)
 		}
 	}
-	s, err := l.Done()
+	s, err := l.Done(inTurn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// replayed applies the machine's whole changelog, through its bytes, to an empty state.
+// replayed applies the machine's whole changelog, through its bytes, to an empty
+// state. The bytes are overwritten then: the state must have none of them.
 func (x *machine) replayed(t *rapid.T) *State {
 	var log []byte
 	for i := range x.log {
@@ -471,9 +472,13 @@ func (x *machine) replayed(t *rapid.T) *State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(0)
-	for i := range list {
-		s.Apply(&list[i])
+	s, n := New(0), 0
+	s.ApplyAll(list, func(*Result) { n++ })
+	if n != len(list) {
+		t.Fatalf("%d results of %d entries", n, len(list))
+	}
+	for i := range log {
+		log[i] = 0xee
 	}
 	return s
 }

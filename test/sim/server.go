@@ -219,10 +219,11 @@ func (p *process) commit(c *journal.Committed) {
 			if err != nil {
 				p.w.failf("%v: entry %d: %v", p.h, c.Index, err)
 			}
-			for i := range entries {
-				res := p.st.Apply(&entries[i])
-				p.w.ledger.applied(p, c.Index, i, &entries[i], &res)
-			}
+			i := 0
+			p.st.ApplyAll(entries, func(res *state.Result) {
+				p.w.ledger.applied(p, c.Index, i, &entries[i], res)
+				i++
+			})
 		}
 	}
 	p.w.ledger.digest(p)
