@@ -46,15 +46,16 @@ func (n *nemesis) freeze(host string) error {
 	return errors.Join(err, thaw)
 }
 
-// fill takes all room of a master's disk until it no longer leads. Its journal has a
-// file in reserve, so that this takes a while.
+// fill takes all room of a master's disk until it no longer leads. Its journal has the
+// rest of a file and another one in reserve, up to 8,000 frames of 4 KiB, which the load
+// has to fill first: on a starved machine that takes more than a minute.
 func (n *nemesis) fill(host string) error {
 	h := n.Hosts[host]
 	const ballast = masterDir + "/ballast"
 	if _, err := h.Run("sh", "-c", "fallocate -l $(df --output=avail -B1 "+masterDir+" | tail -1) "+ballast+"; dd if=/dev/zero of="+ballast+" bs=4k oflag=append conv=notrunc status=none || true"); err != nil {
 		return err
 	}
-	err := n.replaced(host)
+	err := n.Await(5*patience, "another master than "+host+" leads", func() bool { return n.elsewhere(host) })
 	return errors.Join(err, os.Remove(h.Root()+ballast))
 }
 
