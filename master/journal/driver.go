@@ -54,9 +54,6 @@ func (l *Log) serve() (err error) {
 	idle := time.NewTimer(witnessDelay)
 	defer idle.Stop()
 	for {
-		if err := l.hand(); err != nil {
-			return err
-		}
 		var committed chan []Committed
 		if len(l.out) > 0 {
 			committed = l.committed
@@ -73,9 +70,6 @@ func (l *Log) serve() (err error) {
 			idle.Reset(witnessDelay)
 		case <-ticks:
 			l.tick()
-			if err := l.input(); err != nil { // what did not wake the driver
-				return err
-			}
 		case <-idle.C:
 			if err := l.witness(); err != nil {
 				return err
@@ -85,18 +79,6 @@ func (l *Log) serve() (err error) {
 			return err
 		}
 	}
-}
-
-// hand gives out what was committed where nobody reads it.
-func (l *Log) hand() error {
-	for l.cfg.Deliver != nil && len(l.out) > 0 {
-		l.cfg.Deliver(l.out)
-		l.taken()
-		if err := l.drain(); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // taken tells raft that the reader of Committed has the entries in out.
@@ -342,38 +324,23 @@ func (l *Log) perform(jobs []job) error {
 		}
 		return nil
 	}
-	peers, urgent := l.written(msgs)
-	if urgent {
-		poke(l.wake)
+	var peers []*raftpb.Message
+	l.mu.Lock()
+	for _, m := range msgs {
+		for _, r := range m.GetResponses() {
+			if r.GetTo() == l.cfg.ID {
+				l.inbox = append(l.inbox, input{msg: r})
+			} else {
+				peers = append(peers, r)
+			}
+		}
 	}
+	l.mu.Unlock()
+	poke(l.wake)
 	if len(peers) > 0 {
 		l.cfg.Transport.Send(peers)
 	}
 	return nil
-}
-
-// written gives raft its answers to what was written and returns those to peers. A
-// follower's driver need not be woken by them: it learns with the leader's next
-// message what is committed, and until then it is enough that the others know.
-func (l *Log) written(msgs []*raftpb.Message) (peers []*raftpb.Message, urgent bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	urgent = l.leads
-	for _, m := range msgs {
-		// What is committed already waited for this write to be applied.
-		if ents := m.GetEntries(); len(ents) > 0 && ents[0].GetIndex() <= l.view.Commit {
-			urgent = true
-		}
-		for _, r := range m.GetResponses() {
-			if r.GetTo() != l.cfg.ID {
-				peers = append(peers, r)
-				continue
-			}
-			l.inbox = append(l.inbox, input{msg: r})
-			urgent = urgent || r.GetType() != raftpb.MsgStorageAppendResp || !raft.IsEmptySnap(r.GetSnapshot())
-		}
-	}
-	return peers, urgent
 }
 
 // witness has the commit index written after the log was idle for a while.

@@ -80,10 +80,6 @@ type Config struct {
 	// returns there.
 	Decode func(data []byte) any
 
-	// Deliver, if set, is called on the driver with what would be read from
-	// Committed: for those who have little to do with it. It must not block.
-	Deliver func([]Committed)
-
 	// Files is where the log is kept; nil: in Dir on the host. A simulation brings
 	// its own, as it does with Boot, which names the present boot of the kernel.
 	Files files.Dir

@@ -6,10 +6,9 @@
 // because no master has all of the log, it brings one up to date and hands over.
 // It serves nobody but other voters.
 //
-// cmd/varve starts it. One goroutine (run) hands over leadership and waits for the
-// end of the log, which tells how far it is and keeps the rest; another one
-// (collect) fetches images from the masters. They share nothing but the log and
-// the directory.
+// cmd/varve starts it. One goroutine (run) reads what the log commits and
+// forgets it; another one (collect) fetches images from the masters. They share
+// nothing but the log and the directory.
 package metalog
 
 import (
@@ -103,7 +102,7 @@ func (m *Metalogger) open() error {
 	}
 	jc := journal.Config{
 		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, SyncMode: cfg.Sync, Reluctant: true, KeepFor: cfg.Keep, BackLogs: -1,
-		Deliver: m.committed, Log: cfg.Log, Metrics: cfg.Metrics,
+		Log: cfg.Log, Metrics: cfg.Metrics,
 	}
 	newest, err := m.Newest()
 	if err == nil {
@@ -150,24 +149,22 @@ func (m *Metalogger) open() error {
 	return nil
 }
 
-// committed notes how far the log is; on the log's goroutine.
-func (m *Metalogger) committed(list []journal.Committed) {
-	for i := range list {
-		if list[i].Index > 0 {
-			m.index.Store(list[i].Index)
-		}
-	}
-}
-
-// run waits until the log ends and hands over leadership when it has it.
+// run reads the log until it ends and hands over leadership when it has it.
 func (m *Metalogger) run() {
 	t := time.NewTicker(handEvery)
 	defer t.Stop()
 	defer m.end()
 	for {
 		select {
-		case <-m.log.Committed(): // closed: the log has ended
-			return
+		case list, open := <-m.log.Committed():
+			if !open {
+				return
+			}
+			for i := range list {
+				if list[i].Index > 0 {
+					m.index.Store(list[i].Index)
+				}
+			}
 		case lead := <-m.log.Leading():
 			if lead.Leader {
 				m.cfg.Log.Warn("the metalogger leads, since no master has all of the log; handing over", "term", lead.Term)
