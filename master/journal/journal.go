@@ -5,8 +5,7 @@
 // committed; it is the only caller of Propose and the only reader of Committed.
 // Compact, Status and Step may be called from any goroutine.
 //
-// One goroutine, the driver, owns the RawNode; it also takes entries of other
-// leaders and former lives apart for the loop (Config.Decode). The file that is written belongs
+// One goroutine, the driver, owns the RawNode. The file that is written belongs
 // to whoever runs append: the driver itself while there is one voter (nothing
 // else could happen meanwhile, and a hop to another goroutine costs more than
 // it gains), a writer goroutine when there are peers. What both share is in
