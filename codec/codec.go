@@ -12,7 +12,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-	"unsafe"
 )
 
 // Fields is what a struct offers to be encoded and decoded.
@@ -23,7 +22,6 @@ type Codec struct {
 	buf      []byte
 	off      int
 	decoding bool
-	shared   bool // decoded strings and bytes are parts of buf
 	err      error
 }
 
@@ -72,30 +70,6 @@ func DecodePrefix(b []byte, f Fields) ([]byte, error) {
 	}
 	return b[c.off:], nil
 }
-
-// DecodeShared is DecodePrefix without copies: strings and bytes of f are parts of
-// b, which nobody may change any more and which lives as long as one of them.
-func DecodeShared(b []byte, f Fields) ([]byte, error) {
-	c := codecs.Get().(*Codec)
-	defer c.recycle()
-	c.buf, c.decoding, c.shared = b, true, true
-	f.Fields(c)
-	if c.err != nil {
-		return nil, fmt.Errorf("decode %T: %w", f, c.err)
-	}
-	return b[c.off:], nil
-}
-
-// Left is how many bytes are still to be decoded; none after an error.
-func (c *Codec) Left() int {
-	if c.err != nil {
-		return 0
-	}
-	return len(c.buf) - c.off
-}
-
-// Err is why the decoding has failed.
-func (c *Codec) Err() error { return c.err }
 
 // Decoding tells a Fields method which way it runs.
 func (c *Codec) Decoding() bool { return c.decoding }
@@ -182,22 +156,17 @@ func (c *Codec) Str(v *string, limit int) {
 	n := c.Len(len(*v), limit, 1)
 	if !c.decoding {
 		c.buf = append(c.buf, *v...)
-	} else if b := c.take(n); c.shared {
-		*v = unsafe.String(unsafe.SliceData(b), len(b))
 	} else {
-		*v = string(b)
+		*v = string(c.take(n))
 	}
 }
 
-// Bytes is a byte slice of at most limit bytes. Decoded slices are copies, but for
-// DecodeShared's.
+// Bytes is a byte slice of at most limit bytes. Decoded slices are copies.
 func (c *Codec) Bytes(v *[]byte, limit int) {
 	n := c.Len(len(*v), limit, 1)
 	if !c.decoding {
 		c.buf = append(c.buf, *v...)
-	} else if b := c.take(n); len(b) > 0 && c.shared {
-		*v = b[:len(b):len(b)]
-	} else if len(b) > 0 {
+	} else if b := c.take(n); len(b) > 0 {
 		*v = append([]byte(nil), b...)
 	} else {
 		*v = nil

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"bytes"
 	"reflect"
 	"strings"
 	"testing"
@@ -47,35 +46,6 @@ func TestRoundTrip(t *testing.T) {
 		}
 		if !reflect.DeepEqual(in, out) && (len(out.I) > 0 || len(in.I) > 0) {
 			t.Errorf("got %+v, want %+v", out, in)
-		}
-	}
-}
-
-// TestShared: the same comes out, and nothing is copied.
-func TestShared(t *testing.T) {
-	b := append(Append(nil, &full), 1, 2)
-	var a, c sample
-	if _, err := DecodePrefix(b, &a); err != nil {
-		t.Fatal(err)
-	}
-	rest, err := DecodeShared(b, &c)
-	if err != nil || len(rest) != 2 {
-		t.Fatalf("%v, %v", rest, err)
-	}
-	if !reflect.DeepEqual(a, c) {
-		t.Errorf("got %+v, want %+v", c, a)
-	}
-	c.H = append(c.H, 99) // must not write into b
-	if !bytes.Equal(b[:len(b)-2], Append(nil, &full)) {
-		t.Error("the bytes have changed")
-	}
-	copy(b[28:], "SIX")
-	if c.G != "SIX" || a.G != "six" {
-		t.Errorf("strings are %q and %q", c.G, a.G)
-	}
-	for n := range len(b) - 2 {
-		if _, err := DecodeShared(b[:n], new(sample)); err == nil {
-			t.Errorf("%d of %d bytes were enough", n, len(b))
 		}
 	}
 }

@@ -138,33 +138,18 @@ func (l *loop) applyOwn(b *batch) {
 	l.changes += uint64(len(b.entries))
 }
 
-// foreign are the entries of before the start, or of another master, in one entry of the log.
-type foreign struct {
-	entries []state.Entry
-	err     error
-}
-
-// decode takes an entry of the log apart, on the goroutine of the changelog while
-// the loop applies the ones before.
-func decode(data []byte) any {
-	entries, err := state.DecodeBatch(data)
-	return &foreign{entries, err}
-}
-
 // applyOther applies an entry of before the start, or of another master.
 func (l *loop) applyOther(c *journal.Committed) error {
-	f, ok := c.Decoded.(*foreign)
-	if !ok { // proposed here, before another master led
-		f = decode(c.Data).(*foreign)
+	entries, err := state.DecodeBatch(c.Data)
+	if err != nil {
+		return fmt.Errorf("log entry %d: %w", c.Index, err)
 	}
-	if f.err != nil {
-		return fmt.Errorf("log entry %d: %w", c.Index, f.err)
-	}
-	l.st.ApplyAll(f.entries, func(r *state.Result) {
+	for i := range entries {
+		res := l.st.Apply(&entries[i])
 		if l.helm.Ready() {
-			l.effects(&r.Effects)
+			l.effects(&res.Effects)
 		}
-	})
-	l.changes += uint64(len(f.entries))
+	}
+	l.changes += uint64(len(entries))
 	return nil
 }

@@ -24,7 +24,7 @@ func (m *Master) join(meta image.Meta) (err error) {
 	cfg, l := m.cfg, m.loop
 	jc := journal.Config{
 		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, Applied: meta.Index, AppliedTerm: meta.Term,
-		SyncMode: cfg.Sync, Decode: decode, Log: cfg.Log, Metrics: cfg.Metrics,
+		SyncMode: cfg.Sync, Log: cfg.Log, Metrics: cfg.Metrics,
 	}
 	if len(cfg.Peers) > 0 {
 		for id := range cfg.Peers {

@@ -264,9 +264,6 @@ func (l *Log) deliver(m *raftpb.Message) error {
 			l.tags[0].tag = nil
 			l.tags = l.tags[1:]
 		}
-		if l.cfg.Decode != nil && c.Data != nil && c.Tag == nil {
-			c.Decoded = l.cfg.Decode(c.Data)
-		}
 		l.out = append(l.out, c)
 	}
 	l.outResp = append(l.outResp, m.GetResponses()...)

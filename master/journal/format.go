@@ -222,11 +222,11 @@ func checkFrame(f *frame, b []byte) (records []byte, err error) {
 	return b[frameHead:f.Length], nil
 }
 
-// decodeRecords calls visit for each record of a frame. Its data is a part of b.
+// decodeRecords calls visit for each record of a frame.
 func decodeRecords(f *frame, b []byte, visit func(*record) error) error {
 	for n := uint32(0); n < f.Records; n++ {
 		var r record
-		rest, err := codec.DecodeShared(b, &r)
+		rest, err := codec.DecodePrefix(b, &r)
 		if err != nil {
 			return err
 		}

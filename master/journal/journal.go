@@ -74,11 +74,6 @@ type Config struct {
 	// which goes on while the machine is suspended.
 	Clock func() int64
 
-	// Decode, if set, is called on the driver for the data of each entry that this
-	// log has not proposed, ahead of the reader of Committed, who finds what it
-	// returns there.
-	Decode func(data []byte) any
-
 	// Files is where the log is kept; nil: in Dir on the host. A simulation brings
 	// its own, as it does with Boot, which names the present boot of the kernel.
 	Files files.Dir
@@ -106,8 +101,6 @@ type Committed struct {
 	// whoever leads term T has caught up with all former leaders when it has
 	// applied the entry without data of term T.
 	Data []byte
-	// Decoded is what Config.Decode has made of Data; nil where Tag is set.
-	Decoded any
 	// Tag is what Propose was given, if this log proposed the entry since Open.
 	Tag any
 	// Err is set (and Index 0) when the proposal with Tag is certainly not in the

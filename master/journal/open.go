@@ -102,7 +102,7 @@ func Open(cfg Config) (*Log, error) {
 		writeWake: make(chan struct{}, 1),
 		stop:      make(chan struct{}),
 		done:      make(chan struct{}),
-		committed: make(chan []Committed, 1), // while it is full the next list grows
+		committed: make(chan []Committed, 16),
 		leading:   make(chan Leadership, 1),
 	}
 	l.room.L = &l.mu

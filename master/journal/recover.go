@@ -1,7 +1,6 @@
 package journal
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,8 +20,6 @@ type recovery struct {
 	last   position // last entry seen, also below applied
 	marked bool     // the log was cut: store.base is from a mark
 	tail   *tail    // the newest file
-	buf    []byte   // where files are read, one after the other
-	recent uint64   // number of the file from which on entries stay in memory
 	spares []uint64 // files without content behind it, newest first
 }
 
@@ -58,7 +55,6 @@ func recoverDir(dir files.Dir, applied position, log *slog.Logger) (*recovery, e
 	if err != nil {
 		return nil, err
 	}
-	r.recent = r.keepFrom(heads)
 	for i := range heads {
 		f := logFile{number: heads[i].Number, size: r.size(heads[i].Number), before: heads[i].Before, nonce: heads[i].Nonce, begun: heads[i].Created}
 		r.store.files = append(r.store.files, f)
@@ -75,40 +71,11 @@ func recoverDir(dir files.Dir, applied position, log *slog.Logger) (*recovery, e
 				r.settle(r.last.Term)
 			}
 		}
-		if next != nil {
-			dir.Soon(fileName(next.Number))
-		}
 		if err := r.file(&heads[i], next); err != nil {
 			return nil, err
 		}
 	}
 	return r, r.check()
-}
-
-// keepFrom chooses the file from which on entries stay in memory.
-func (r *recovery) keepFrom(heads []header) uint64 {
-	i, n := len(heads)-1, 0
-	for ; i > 0 && n < r.store.keep; i-- {
-		n += int(r.size(heads[i].Number))
-	}
-	return heads[i].Number
-}
-
-// read reads a whole file. The bytes are good until the next call.
-func (r *recovery) read(number uint64) ([]byte, error) {
-	f, err := r.dir.Reader(fileName(number))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	n := int(r.size(number))
-	if cap(r.buf) < n {
-		r.buf = make([]byte, n)
-	}
-	if k, err := f.ReadAt(r.buf[:n], 0); k < n {
-		return nil, err
-	}
-	return r.buf[:n], nil
 }
 
 func (r *recovery) path(number uint64) string { return r.dir.Path(fileName(number)) }
@@ -198,7 +165,7 @@ func (r *recovery) choose(heads []header) (int, error) {
 // file is the newest and may have a torn tail.
 func (r *recovery) file(h, next *header) error {
 	path := r.path(h.Number)
-	b, err := r.read(h.Number)
+	b, err := r.dir.Read(fileName(h.Number))
 	if err != nil {
 		return err
 	}
@@ -216,7 +183,7 @@ func (r *recovery) file(h, next *header) error {
 	for i := range s.frames {
 		f := &s.frames[i]
 		hs = f.Hard
-		err := decodeRecords(&f.frame, f.records, func(rec *record) error { return r.record(rec, h.Number, f.off) })
+		err := decodeRecords(&f.frame, f.records, func(rec *record) error { return r.record(rec, f.off) })
 		if err != nil {
 			return &CorruptError{File: path, Offset: f.off, Why: err.Error()}
 		}
@@ -235,8 +202,8 @@ func (r *recovery) file(h, next *header) error {
 	return nil
 }
 
-// record takes in one record of the frame at off of a file, the newest known.
-func (r *recovery) record(rec *record, number uint64, off int64) error {
+// record takes in one record of the frame at off of the newest file known.
+func (r *recovery) record(rec *record, off int64) error {
 	s := r.store
 	at := position{Index: rec.Index, Term: rec.Term}
 	if rec.Kind == recordMark {
@@ -272,10 +239,7 @@ func (r *recovery) record(rec *record, number uint64, off int64) error {
 		return fmt.Errorf("entry %d follows an entry of term %d, but entry %d has term %d", rec.Index, rec.PrevTerm, rec.Index-1, prev)
 	}
 	s.indexLocked(rec.Index, rec.Term, uint32(off/page))
-	if number >= r.recent {
-		rec.Data = bytes.Clone(rec.Data)
-		s.recentLocked(rec.entry())
-	}
+	s.recentLocked(rec.entry())
 	return nil
 }
 

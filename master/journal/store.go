@@ -12,10 +12,9 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// recentBytes is how much of the log's end stays in memory: what a follower lacks
-// after a second or so. What is older is read from the files: for a follower that
-// lags more, and at the start.
-const recentBytes = 4 << 20
+// recentBytes is how much of the log's end stays in memory. What is older is
+// read from the files: for a follower that lags, and at the start.
+const recentBytes = 16 << 20
 
 // logFile is one file and where its entries are.
 type logFile struct {

@@ -3,7 +3,6 @@ package state
 import (
 	"slices"
 	"sort"
-	"strings"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/inode"
@@ -13,10 +12,9 @@ import (
 func (o *SessionOpen) apply(s *State, e *Entry, r *Result) {
 	s.head.session++
 	r.Session = s.head.session
-	// Numbers only grow: the list stays in order. The texts are copied, here and
-	// below: those of the op may be parts of a whole batch.
+	// Numbers only grow: the list stays in order.
 	s.sessions = append(s.sessions, &session{info: SessionInfo{
-		ID: r.Session, Opened: e.Time, Host: strings.Clone(o.Host), Mount: strings.Clone(o.Mount), Path: strings.Clone(o.Path), ReadOnly: o.ReadOnly,
+		ID: r.Session, Opened: e.Time, Host: o.Host, Mount: o.Mount, Path: o.Path, ReadOnly: o.ReadOnly,
 	}})
 }
 
@@ -73,7 +71,7 @@ func (s *State) serverAt(id chunk.Server) (int, bool) {
 }
 
 func (o *ServerSeen) apply(s *State, e *Entry, _ *Result) {
-	info := ServerInfo{ID: o.ID, Addr: strings.Clone(o.Addr), Labels: strings.Clone(o.Labels), Seen: e.Time}
+	info := ServerInfo{ID: o.ID, Addr: o.Addr, Labels: o.Labels, Seen: e.Time}
 	if i, ok := s.serverAt(o.ID); ok {
 		s.servers[i] = info
 	} else {
@@ -100,7 +98,7 @@ func (o *SetCluster) apply(s *State, e *Entry, r *Result) {
 		if s.head.cluster == "" && s.Totals().Inodes == 1 {
 			s.found(e.Time)
 		}
-		s.head.cluster = strings.Clone(o.ID)
+		s.head.cluster = o.ID
 	}
 }
 

@@ -103,10 +103,7 @@ func newOp(code OpCode) Op {
 }
 
 // Fields encodes the op's code, who asked and when, and the op.
-func (e *Entry) Fields(c *codec.Codec) { e.fields(c, newOp) }
-
-// fields is Fields; make gives an empty op to decode into.
-func (e *Entry) fields(c *codec.Codec, make func(OpCode) Op) {
+func (e *Entry) Fields(c *codec.Codec) {
 	var code OpCode
 	if !c.Decoding() {
 		code = e.Op.Code()
@@ -117,7 +114,7 @@ func (e *Entry) fields(c *codec.Codec, make func(OpCode) Op) {
 	c.U64(&e.Seq)
 	c.U64(&e.Done)
 	if c.Decoding() {
-		if e.Op = make(code); e.Op == nil {
+		if e.Op = newOp(code); e.Op == nil {
 			c.Fail(fmt.Errorf("unknown op code %d", code))
 			return
 		}
@@ -149,56 +146,18 @@ func DecodeEntry(b []byte) (Entry, []byte, error) {
 	return e, rest, nil
 }
 
-// DecodeBatch decodes all the entries of b. They refer to b, which must not change
-// any more.
+// DecodeBatch decodes all the entries of b.
 func DecodeBatch(b []byte) ([]Entry, error) {
-	l := batch{list: make([]Entry, 0, len(b)/usualEntry+1)}
-	if _, err := codec.DecodeShared(b, &l); err != nil {
-		return nil, fmt.Errorf("entry %d of the batch: %w", len(l.list)-1, err)
+	var list []Entry
+	for len(b) > 0 {
+		e, rest, err := DecodeEntry(b)
+		if err != nil {
+			return nil, fmt.Errorf("entry %d of the batch: %w", len(list), err)
+		}
+		list = append(list, e)
+		b = rest
 	}
-	return l.list, nil
-}
-
-// batch decodes entries one after the other. The ops that are most of every
-// changelog are made some at a time: to make each by itself takes longer than to
-// decode it.
-type batch struct {
-	list    []Entry
-	makes   []Make
-	commits []Commit
-}
-
-const (
-	usualEntry = 96 // encoded bytes
-	opsAtOnce  = 32
-)
-
-// Fields decodes.
-func (l *batch) Fields(c *codec.Codec) {
-	for c.Left() > 0 {
-		l.list = append(l.list, Entry{})
-		l.list[len(l.list)-1].fields(c, l.op)
-	}
-}
-
-func (l *batch) op(code OpCode) Op {
-	switch code {
-	case OpMake:
-		return one(&l.makes)
-	case OpCommit:
-		return one(&l.commits)
-	}
-	return newOp(code)
-}
-
-// one takes the first of some, and makes more when there is none left.
-func one[T any](some *[]T) *T {
-	if len(*some) == 0 {
-		*some = make([]T, opsAtOnce)
-	}
-	v := &(*some)[0]
-	*some = (*some)[1:]
-	return v
+	return list, nil
 }
 
 // String is the changelog line: seconds, a bar and the op.

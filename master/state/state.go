@@ -35,7 +35,6 @@ type State struct {
 	servers  []ServerInfo        // by number
 	orphans  map[uint32][]uint64 // inode slot -> sessions that hold it, ascending
 	scratch  Result              // of the entry being applied
-	ahead    lookAhead
 }
 
 // header is the part of a State that is a handful of numbers.

@@ -219,11 +219,10 @@ func (p *process) commit(c *journal.Committed) {
 			if err != nil {
 				p.w.failf("%v: entry %d: %v", p.h, c.Index, err)
 			}
-			i := 0
-			p.st.ApplyAll(entries, func(res *state.Result) {
-				p.w.ledger.applied(p, c.Index, i, &entries[i], res)
-				i++
-			})
+			for i := range entries {
+				res := p.st.Apply(&entries[i])
+				p.w.ledger.applied(p, c.Index, i, &entries[i], &res)
+			}
 		}
 	}
 	p.w.ledger.digest(p)

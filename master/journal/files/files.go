@@ -21,8 +21,6 @@ type Dir interface {
 	Read(name string) ([]byte, error)
 	// Reader opens a file to read here and there.
 	Reader(name string) (Reader, error)
-	// Soon says that a file will be read: the disk may begin.
-	Soon(name string)
 	// Replace makes b all that name holds, at once: after a crash it has the old
 	// bytes or, when Replace has returned, the new ones.
 	Replace(name string, b []byte) error

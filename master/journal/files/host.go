@@ -57,16 +57,6 @@ func (h Host) Reader(name string) (Reader, error) {
 	return f, nil
 }
 
-// Soon implements Dir.
-func (h Host) Soon(name string) {
-	f, err := os.Open(h.Path(name))
-	if err != nil {
-		return // who reads it will say so
-	}
-	defer f.Close()
-	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_WILLNEED)
-}
-
 // Replace implements Dir.
 func (h Host) Replace(name string, b []byte) error {
 	path := h.Path(name)

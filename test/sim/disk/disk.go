@@ -135,9 +135,6 @@ func (d *Disk) Read(name string) ([]byte, error) {
 	return d.eng.Peek(c.file, 0, int(c.size)), nil
 }
 
-// Soon implements files.Dir.
-func (d *Disk) Soon(string) {}
-
 // Reader implements files.Dir.
 func (d *Disk) Reader(name string) (files.Reader, error) {
 	c, err := d.get(name)
