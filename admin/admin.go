@@ -21,6 +21,7 @@ const (
 	dialTimeout   = 3 * time.Second       // of the connection to one master
 	leaderWait    = 3 * time.Second       // for one of several masters to lead
 	leaderAgain   = 50 * time.Millisecond // between two rounds through the masters
+	fixedWait     = time.Second           // for the own address of a master known by a virtual one
 	maxCandidates = 16
 )
 
@@ -28,6 +29,7 @@ const (
 type Client struct {
 	conn *link.Conn
 	addr string
+	who  wire.WhoReply // what the master said of itself and the others
 }
 
 // Dial connects to the master that leads. The masters given name the others, so
@@ -99,7 +101,7 @@ func dialOne(ctx context.Context, addr string, key []byte) (*Client, *wire.WhoRe
 		conn.Close()
 		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
 	}
-	return &Client{conn, addr}, &who, nil
+	return &Client{conn, addr, who}, &who, nil
 }
 
 // Addr is the master that is asked.
@@ -181,6 +183,8 @@ func (c *Client) SaveImage(ctx context.Context) (*wire.SaveReply, error) {
 // Handover makes the leading master hand over to another one: id, or 0 for the
 // best standby. It returns when the other one leads and serves.
 func (c *Client) Handover(ctx context.Context, id uint64, key []byte) (*wire.HandoverReply, time.Duration, error) {
+	c, done := c.fixed(ctx, key)
+	defer done()
 	begun := time.Now()
 	r, err := ask[wire.HandoverReply](ctx, c, wire.AskHandover, wire.VoterArgs{ID: id})
 	if err != nil {
@@ -200,6 +204,26 @@ func (c *Client) Handover(ctx context.Context, id uint64, key []byte) (*wire.Han
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// fixed is a client of the same master by an address that stays with it, if it can
+// be had: a virtual one moves in the middle of a handover, and the answer is lost.
+func (c *Client) fixed(ctx context.Context, key []byte) (own *Client, done func()) {
+	if !slices.Contains(c.who.Masters, c.addr) {
+		ctx, cancel := context.WithTimeout(ctx, fixedWait)
+		defer cancel()
+		for _, addr := range c.who.Masters {
+			own, who, err := dialOne(ctx, addr, key)
+			if err != nil {
+				continue
+			}
+			if who.Leads && who.Epoch == c.who.Epoch {
+				return own, own.Close
+			}
+			own.Close()
+		}
+	}
+	return c, func() {}
 }
 
 // AddVoter makes a master or metalogger that runs at addr (its port for other
