@@ -134,8 +134,9 @@ func (c *Codec) U64(v *uint64) {
 // I64 is eight bytes, two's complement.
 func (c *Codec) I64(v *int64) {
 	u := uint64(*v)
-	c.U64(&u)
-	*v = int64(u)
+	if c.U64(&u); c.decoding {
+		*v = int64(u)
+	}
 }
 
 // Bool is one byte, 0 or 1; anything else fails.
@@ -144,7 +145,9 @@ func (c *Codec) Bool(v *bool) {
 	if *v {
 		b = 1
 	}
-	c.U8(&b)
+	if c.U8(&b); !c.decoding {
+		return
+	}
 	if b > 1 {
 		c.Fail(fmt.Errorf("bool is %d", b))
 	}
@@ -230,7 +233,9 @@ func (c *Codec) U32s(v *[]uint32, limit int) {
 // Uint encodes any unsigned type as eight bytes.
 func Uint[T ~uint64 | ~uint32 | ~uint16 | ~uint8](c *Codec, v *T) {
 	u := uint64(*v)
-	c.U64(&u)
+	if c.U64(&u); !c.decoding {
+		return
+	}
 	*v = T(u)
 	if uint64(*v) != u {
 		c.Fail(fmt.Errorf("%d does not fit in %T", u, *v))

@@ -1,8 +1,10 @@
 package codec
 
 import (
+	"bytes"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -48,6 +50,21 @@ func TestRoundTrip(t *testing.T) {
 			t.Errorf("got %+v, want %+v", out, in)
 		}
 	}
+}
+
+// Encoding only reads: a value may be encoded by several goroutines at once. The
+// race detector says when it is not so.
+func TestEncodeReadsOnly(t *testing.T) {
+	shared, want := full, Append(nil, &full)
+	var done sync.WaitGroup
+	for range 4 {
+		done.Go(func() {
+			if got := Append(nil, &shared); !bytes.Equal(got, want) {
+				t.Errorf("% x instead of % x", got, want)
+			}
+		})
+	}
+	done.Wait()
 }
 
 // TestDamaged decodes every prefix, and bytes that lie about lengths.
