@@ -329,6 +329,7 @@ func (n *node) syncOnce(ctx context.Context, datasync bool) error {
 	if d == nil {
 		return nil
 	}
+	d.notesSync()
 	// A few last writes are told to be durable at once; when others are on
 	// their way, one Sync for all of them is needed anyhow.
 	bytes, count, weak := d.unwritten()

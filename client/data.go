@@ -19,6 +19,8 @@ type fileData struct {
 	layout map[uint32]wire.ChunkLoc // where to read; Chunk 0: a hole
 	stamp  uint64                   // of the last write
 	ahead  uint32                   // index of the last chunk leased ahead
+	synced uint64                   // stamp at the last Sync
+	singly uint8                    // how many Syncs in a row came after one write each
 
 	// What the master does not know yet.
 	changed  bool   // size or mtime
@@ -250,10 +252,35 @@ func (d *fileData) unwritten() (bytes, count int, weak bool) {
 			bytes += int(e.n)
 		}
 		count += len(w.dirty)
-		weak = weak || len(w.sent) > 0
+		for _, e := range w.sent {
+			weak = weak || !e.sync
+		}
 	}
 	return bytes, count, weak
 }
+
+// notesSync learns from a Sync how the file is written.
+func (d *fileData) notesSync() {
+	if d.stamp == d.synced {
+		return
+	}
+	if d.stamp != d.synced+1 {
+		d.singly = 0
+	} else if d.singly < singlyMost {
+		d.singly++
+	}
+	d.synced = d.stamp
+}
+
+// awaitsSync says whether a write of n bytes, the next one, is most likely followed
+// by a Sync, as it is time after time in a database's log: then it is sent at once,
+// and on its way to the disks while the writer still asks for that.
+func (d *fileData) awaitsSync(n int) bool {
+	return d.singly == singlyMost && d.stamp == d.synced && n <= fanOutMax
+}
+
+// singlyMost is how often a file must have been written and synced in turn.
+const singlyMost = 3
 
 // settled says whether everything written up to stamp was accepted by all replicas.
 func (d *fileData) settled(stamp uint64) bool {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/status"
@@ -377,5 +378,42 @@ func TestCopyRange(t *testing.T) {
 	}
 	if _, err := a.CopyRange(bg, src, 0, src, 1000, 5000); !errors.Is(err, status.Invalid) {
 		t.Errorf("overlapping: %v", err)
+	}
+}
+
+// A file that is written and synced in turn is on its way to the disks before the
+// Sync asks for it, until a second write comes before one.
+func TestSyncForeseen(t *testing.T) {
+	a := startCluster(t, 3, false).connect(func(c *Config) { c.MaxDirty = time.Hour })
+	f := create(t, a, "log")
+	defer f.Close()
+	durable := func() bool {
+		f.n.mu.Lock()
+		defer f.n.mu.Unlock()
+		return f.n.data.durable(f.n.data.stamp)
+	}
+	sync := func() {
+		t.Helper()
+		if err := f.Sync(bg, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range int64(singlyMost) {
+		write(t, f, pattern(4096, 1), i*4096)
+		if durable() {
+			t.Fatalf("write %d did not wait for its Sync", i)
+		}
+		sync()
+	}
+	write(t, f, pattern(4096, 2), 0)
+	eventually(t, "the write is durable without a Sync", durable)
+	sync()
+
+	write(t, f, pattern(4096, 3), 0)
+	write(t, f, pattern(4096, 4), 4096) // the guess was wrong
+	sync()
+	write(t, f, pattern(4096, 5), 0)
+	if durable() {
+		t.Error("the write was sent at once though the last Sync was for two")
 	}
 }

@@ -153,7 +153,7 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, flags WriteFlag
 	if flags.Where != nil {
 		*flags.Where = off
 	}
-	n.write(off, p)
+	n.write(off, p, !flags.Sync && n.file().awaitsSync(len(p)))
 	if flags.Kill {
 		n.kill()
 	}
@@ -168,8 +168,9 @@ func (f *File) WriteAt(ctx context.Context, p []byte, off int64, flags WriteFlag
 	return len(p), nil
 }
 
-// write puts p among the unwritten data. mu and W are held.
-func (n *node) write(off int64, p []byte) {
+// write puts p among the unwritten data; urgent: and begins to make it durable.
+// mu and W are held.
+func (n *node) write(off int64, p []byte, urgent bool) {
 	if len(p) == 0 {
 		return
 	}
@@ -183,6 +184,10 @@ func (n *node) write(off int64, p []byte) {
 		for m > 0 {
 			k := min(m, blockSize-in%blockSize)
 			e := w.dirty.put(n.c.budget, in, p[:k], d.stamp, now)
+			if urgent {
+				e.sync, e.ready = true, true
+				w.kick()
+			}
 			if e.end()%blockSize == 0 && e.n >= fullEnough && !e.ready {
 				e.ready = true
 				w.kick()
