@@ -27,6 +27,10 @@ const (
 
 // Client asks the leading master.
 type Client struct {
+	// Waiting, if it is set, is called when a question is asked, and what it returns when
+	// the answer is there: for somebody who is told that it takes long.
+	Waiting func() (answered func())
+
 	conn *link.Conn
 	addr string
 	who  wire.WhoReply // what the master said of itself and the others
@@ -101,7 +105,7 @@ func dialOne(ctx context.Context, addr string, key []byte) (*Client, *wire.WhoRe
 		conn.Close()
 		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
 	}
-	return &Client{conn, addr, who}, &who, nil
+	return &Client{conn: conn, addr: addr, who: who}, &who, nil
 }
 
 // Addr is the master that is asked.
@@ -112,6 +116,9 @@ func (c *Client) Close() { c.conn.Close() }
 
 // ask sends one question and decodes its answer.
 func ask[Answer any](ctx context.Context, c *Client, what string, args any) (*Answer, error) {
+	if c.Waiting != nil {
+		defer c.Waiting()()
+	}
 	req := &wire.Admin{What: what}
 	if args != nil {
 		var err error

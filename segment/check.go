@@ -35,8 +35,12 @@ type Report struct {
 
 // Check opens the store in dir, or on a device, as a start would, reads and checks all that it holds, and
 // changes nothing: what recovery writes stays in memory. The store must not be in use.
-// The error is of the store as a whole; damage is in the report.
-func Check(dir string) (*Report, error) {
+// The error is of the store as a whole; damage is in the report. at (may be nil) is
+// called before each segment, of which there are so many.
+func Check(dir string, at func(n, segments uint32)) (*Report, error) {
+	if at == nil {
+		at = func(uint32, uint32) {}
+	}
 	began := time.Now()
 	s, done, err := openOffline(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -54,7 +58,7 @@ func Check(dir string) (*Report, error) {
 			}
 		}
 	})
-	rep.Damages = s.Scrub()
+	rep.Damages = s.scrubAll(at)
 	id, sp := s.Identity(), s.Space()
 	rep.Disk, rep.Server, rep.Cluster = fmt.Sprintf("%016x", id.Disk), id.Server.String(), id.Cluster
 	rep.Chunks, rep.Live, rep.Capacity, rep.Segments = sp.Chunks, sp.Used, sp.Total, s.Scrubbed().Segments

@@ -40,9 +40,18 @@ func dirSum(t *testing.T, dir string) map[string]uint32 {
 func TestCheck(t *testing.T) {
 	dir, _, at := inspectedStore(t)
 	before := dirSum(t, dir)
-	rep, err := Check(dir)
+	var told uint32
+	rep, err := Check(dir, func(n, segments uint32) {
+		if told != n || n >= segments {
+			t.Errorf("segment %d of %d after %d others", n, segments, told)
+		}
+		told++
+	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if told != rep.Segments {
+		t.Errorf("told of %d segments of %d", told, rep.Segments)
 	}
 	if rep.Damages != 0 || rep.Chunks != 1 || len(rep.Problems) > 0 || rep.Segments == 0 || rep.Cluster != "test" {
 		t.Fatalf("a good store: %+v", rep)
@@ -58,7 +67,7 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	spoilt := dirSum(t, dir)
-	if rep, err = Check(dir); err != nil {
+	if rep, err = Check(dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	if rep.Damages != 1 || len(rep.Damaged) != 1 || rep.Damaged[0] != chunk.ID(1).String() {
@@ -73,7 +82,7 @@ func TestCheck(t *testing.T) {
 	if len(after) != len(before) {
 		t.Errorf("%d files, before there were %d", len(after), len(before))
 	}
-	if _, err := Check(t.TempDir()); err == nil {
+	if _, err := Check(t.TempDir(), nil); err == nil {
 		t.Error("an empty directory is a good store")
 	}
 }
@@ -86,7 +95,7 @@ func TestCheckInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if _, err := Check(dir); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := Check(dir, nil); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("check of a store in use: %v", err)
 	}
 }
@@ -140,7 +149,7 @@ func TestOfflineDevice(t *testing.T) {
 func testOffline(t *testing.T, dev, under string) {
 	_, seg, _ := inspectedStoreIn(t, dev)
 	before := dirSum(t, filepath.Dir(under))
-	rep, err := Check(dev)
+	rep, err := Check(dev, nil)
 	if err != nil || rep.Chunks != 1 || rep.Damages != 0 {
 		t.Errorf("check: %+v, %v", rep, err)
 	}
@@ -169,10 +178,10 @@ func testOffline(t *testing.T, dev, under string) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if _, err := Check(dev); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := Check(dev, nil); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("check of a device in use: %v", err)
 	}
-	if _, err := Check(filepath.Join(t.TempDir(), "nothing")); err == nil {
+	if _, err := Check(filepath.Join(t.TempDir(), "nothing"), nil); err == nil {
 		t.Error("check of nothing")
 	}
 }

@@ -211,9 +211,14 @@ func (s *Store) busy() bool {
 // Scrub reads and checks the whole store at once, at full speed, beside what the scrubber
 // does. It returns the number of damages found; each is in the log, damaged chunks are
 // announced by Events.
-func (s *Store) Scrub() (found uint64) {
+func (s *Store) Scrub() (found uint64) { return s.scrubAll(func(uint32, uint32) {}) }
+
+// scrubAll is Scrub; at is called before each segment, of which there are so many.
+func (s *Store) scrubAll(at func(n, segments uint32)) (found uint64) {
 	before := s.Scrubbed().Found
-	for n := uint32(0); n < s.Scrubbed().Segments; n++ {
+	segments := s.Scrubbed().Segments
+	for n := range segments {
+		at(n, segments)
 		if !s.scrubSegment(n, func(int) bool { return true }) {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -42,7 +43,10 @@ func chunkdCommand() *cobra.Command {
 
 // checkStore is 'varve chunkd --check DIR'.
 func checkStore(out io.Writer, dir string, asJSON bool) error {
-	rep, err := segment.Check(dir)
+	var at, segments atomic.Uint32
+	end := showProgress("checking "+dir, func() (done, whole uint64) { return uint64(at.Load()), uint64(segments.Load()) })
+	rep, err := segment.Check(dir, func(n, of uint32) { at.Store(n); segments.Store(of) })
+	end()
 	if err != nil {
 		return err
 	}

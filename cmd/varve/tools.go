@@ -33,7 +33,11 @@ func dialAdmin(c *cobra.Command, s *settings, path string) (*admin.Client, error
 	if err != nil {
 		return nil, err
 	}
-	return admin.Dial(c.Context(), f.Cluster.Masters, key)
+	cl, err := admin.Dial(c.Context(), f.Cluster.Masters, key)
+	if err == nil {
+		cl.Waiting = func() func() { return showProgress("waiting for the master", nil) }
+	}
+	return cl, err
 }
 
 // inodeOf gives the inode of a path on a mount. Paths that begin with
