@@ -103,7 +103,7 @@ func (t *slabTable[T]) save(dst []byte, first, n uint32) []byte {
 	}
 	return codec.Append(dst, fieldsFunc(func(c *codec.Codec) {
 		for i := range n {
-			rec := *t.at(first + i) // the codec writes to what it encodes, which a page under a View must not see
+			rec := *t.at(first + i) // Fields may write to what it encodes, which a page under a View must not see
 			t.fields(&rec, c)
 		}
 	}))

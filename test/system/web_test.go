@@ -21,7 +21,7 @@ func (c *cluster) webAddr() string {
 // TestWebPage opens the status page in a browser and reads what it shows.
 func TestWebPage(t *testing.T) {
 	needTool(t, "chromium")
-	c := start(t)
+	c := start(t, "--ha")
 	c.sh(`head -c 1000000 /dev/urandom > $M/x && sync $M/x`)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -35,7 +35,7 @@ func TestWebPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := c.status()
-	for _, want := range []string{"all is well", st.Cluster, st.Servers[0].Addr, filepath.Join(c.dir, "chunkd1"), "leader", "goal 2", c.mnt, "connected"} {
+	for _, want := range []string{"all is well", st.Cluster, st.Servers[0].Addr, filepath.Join(c.dir, "chunkd1"), "leader", "standby", "metalogger", "last failover", " ms", "goal 2", c.mnt, "connected"} {
 		if !strings.Contains(string(dom), want) {
 			t.Errorf("the page does not show %q", want)
 		}

@@ -81,6 +81,24 @@ function charts(s) {
     chart("metadata changes", history.changes, (n) => count(n) + "/s"));
 }
 
+function lease(m) {
+  switch (m.lease) {
+    case "held": return (1000 * m.lease_seconds).toFixed(0) + " ms";
+    case "": return "";
+    default: return m.lease;
+  }
+}
+
+function masters(s) {
+  table("masters", ["name", "role", "address", "#pid", "#epoch", "#changes", "#lag", "#lease", "VIP", "#image at", "#memory", "#busy"],
+    s.masters.map((m) => ({ cells: [m.name, { text: m.down ? m.role + " (down)" : m.role, className: m.down ? "down" : m.role },
+      m.addr || m.raft, m.pid, m.epoch, count(m.applied), count(m.lag), lease(m), m.holds_vip ? "here" : "", count(m.image_index),
+      bytes(m.memory_bytes), (100 * m.loop_busy).toFixed(0) + " %"] })));
+  const f = s.failover;
+  $("failover").textContent = !f ? "" : `last failover ${new Date(f.time / 1e6).toLocaleString()}, to ${f.to_name} in epoch ${f.epoch}: ${f.cause}; ` +
+    `votes took ${(1000 * f.election_seconds).toFixed(0)} ms, then ${(1000 * f.ready_seconds).toFixed(0)} ms to serve`;
+}
+
 function servers(s) {
   const rows = [];
   for (const x of s.servers) {
@@ -111,9 +129,7 @@ function draw(s) {
   $("problems").replaceChildren(...(s.problems || []).map((p) => element("li", "", p)));
   tiles(s);
   charts(s);
-  table("masters", ["name", "role", "address", "#pid", "#epoch", "#changes", "#image at", "#memory", "#busy"], s.masters.map((m) => ({
-    cells: [m.name, { text: m.role, className: m.role }, m.addr, m.pid, m.epoch, count(m.applied), count(m.image_index),
-      bytes(m.memory_bytes), (100 * m.loop_busy).toFixed(0) + " %"] })));
+  masters(s);
   servers(s);
   matrix(s);
   table("mounts", ["mount", "host", "path", "state", "#open", "#ops"], (s.mounts || []).map((m) => ({
