@@ -87,6 +87,6 @@ func (n *node) zero(ctx context.Context, off, size int64) error {
 		w.dirty.cut(in, in+m)
 		w.dirty.insert(&extent{off: in, n: m, zero: true, stamp: d.stamp, born: now})
 	})
-	n.touch(uint64(end))
+	n.touch(uint64(off), uint64(end))
 	return nil
 }

@@ -209,6 +209,10 @@ func (w *leased) getLease() {
 		case status.OK:
 			if len(reply.Chunks) == 1 && reply.Chunks[0].Index == w.index && len(reply.Chunks[0].Replicas) > 0 {
 				w.lease(reply.Chunks[0])
+				if reply.Blocks > n.attr.Blocks { // made in a hole
+					n.attr.Blocks = reply.Blocks
+					n.tellAttr()
+				}
 				return
 			}
 			if n.c.now()-began > n.c.patience() {

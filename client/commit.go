@@ -195,7 +195,10 @@ func (n *node) committed(f *wire.CommitFile, reply *wire.CommitReply, i int, err
 	a := &reply.Attrs[i]
 	d.baseSize, d.baseTime, d.exposed = a.Size, a.Mtime, n.attr.Size > a.Size
 	d.committing = false // the master's view is the newer one, but for what has changed since
-	n.learn(a)
+	blocks := n.attr.Blocks
+	if n.learn(a); n.attr.Blocks != blocks {
+		n.tellAttr() // a chunk that was made ahead is gone
+	}
 	return nil
 }
 

@@ -198,20 +198,39 @@ func (n *node) write(off int64, p []byte, urgent bool) {
 			d.leaseAhead(index + 1)
 		}
 	})
-	n.touch(end)
+	n.touch(uint64(off), end)
 }
 
-// touch notes that the bytes have changed and the file reaches to end at
+// touch notes that the bytes off..end have changed, to which the file reaches at
 // least. mu and W are held.
-func (n *node) touch(end uint64) {
+func (n *node) touch(off, end uint64) {
 	grown := end > n.attr.Size
 	n.file().change(grown)
 	if grown {
+		n.attr.Blocks = grownBlocks(n.attr.Blocks, n.attr.Size, off, end)
 		n.attr.Size = end
 	}
 	n.attr.Mtime = time.Now().UnixNano()
 	n.attr.Ctime = max(n.attr.Ctime, n.attr.Mtime)
-	n.attr.Blocks = max(n.attr.Blocks, (n.attr.Size+511)/512)
+}
+
+// grownBlocks is what the master will count (state.stored: the chunks that are there,
+// as whole ones but for the last) when a write of off..end makes a file of size
+// bytes longer. What is written into a hole counts when the lease of its new chunk comes.
+func grownBlocks(blocks, size, off, end uint64) uint64 {
+	const unit = 512
+	from, stored := off/chunk.Size*chunk.Size, blocks*unit
+	if stored > 0 && size > 0 {
+		last := (size - 1) / chunk.Size * chunk.Size
+		part := (size - last + unit - 1) / unit * unit
+		switch there := stored%chunk.Size == part%chunk.Size; {
+		case there && from <= last:
+			stored, from = stored-part, last
+		case there:
+			stored += chunk.Size - part // it is not the last one any more
+		}
+	}
+	return (stored + end - from + unit - 1) / unit
 }
 
 // kill clears what a write by somebody else than root clears. mu is held.

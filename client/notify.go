@@ -63,6 +63,13 @@ func (n *node) tellNames(t Notifier) {
 	}
 }
 
+// tellAttr makes the kernel ask for the attributes again. mu is held.
+func (n *node) tellAttr() {
+	if t := n.c.notifier(); t != nil {
+		n.c.spawn(func() { t.Attr(n.ino) })
+	}
+}
+
 // forgetInKernel is for a node that lost rights with the connection.
 func (c *Client) forgetInKernel(n *node) {
 	t := c.notifier()

@@ -75,7 +75,7 @@ func (l *loop) lease(q *request, m *wire.Lease) {
 		return &state.Lease{Ino: m.Ino, First: m.First, Count: m.Count}, nil
 	}
 	c.done = c.finish(l, func(state.Result) wire.Message {
-		return &wire.LeaseReply{Chunks: l.granted(c.s, m.Ino, m.First, m.Count, &place)}
+		return &wire.LeaseReply{Chunks: l.granted(c.s, m.Ino, m.First, m.Count, &place), Blocks: l.attr(m.Ino).Blocks}
 	})
 	l.begin(c)
 }

@@ -183,11 +183,16 @@ func (m *Lease) Fields(c *codec.Codec) {
 
 // LeaseReply: one location a chunk, at the new version. When Valid is less than
 // chunk.Size, the mount's first order under the lease must be a WriteTrim to Valid.
-type LeaseReply struct{ Chunks []ChunkLoc }
+// Blocks are the file's now (inode.Attr), with what was made in its holes.
+type LeaseReply struct {
+	Chunks []ChunkLoc
+	Blocks uint64
+}
 
 func (*LeaseReply) Kind() Kind { return KindLeaseReply }
 func (m *LeaseReply) Fields(c *codec.Codec) {
 	codec.List(c, &m.Chunks, maxItems, chunkLocSize, func(c *codec.Codec, l *ChunkLoc) { l.Fields(c) })
+	c.U64(&m.Blocks)
 }
 
 // LeaseFail names the copies that did not take a write. The master drops them,
