@@ -49,7 +49,7 @@ type Metalog struct {
 	Raft   Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
 	HTTP   Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
 	Gossip Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP; empty: none"`
-	Keep   Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept"`
+	Keep   Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept while the disk has room"`
 	Sync   string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"as of the master; the same on all voters"`
 }
 

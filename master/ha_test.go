@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/link"
@@ -296,6 +299,68 @@ func TestLaggingStandby(t *testing.T) {
 			t.Errorf("%s is not in what was restored", name)
 		}
 	}
+}
+
+// TestMetaloggerOnSmallDisk: a metalogger whose disk does not hold what it was asked to
+// keep lets go of the oldest, and votes on.
+func TestMetaloggerOnSmallDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a small file system is mounted; needs root")
+	}
+	c := newTrio(t, func(cfg *Config) { cfg.Sync = "quorum" })
+	lead := c.leader()
+	a := newMount(t, lead).keepAlive()
+	c.level()
+	c.onSmallDisk(224 << 20)
+	ino := a.mkfile(inode.Root, "f").Ino
+	value := make([]byte, 60_000)
+	fill := func(n int) { // an entry each
+		for i := range n {
+			value[0], value[1] = byte(i), byte(i>>8)
+			a.must(&wire.SetXattr{Ino: ino, Name: "user.big", Value: value}, &wire.AttrReply{})
+		}
+	}
+	for range 3 { // 60 MiB, of which an image holds all
+		fill(1000)
+		saveImage(t, lead)
+		list, err := image.List(c.dirs[lead.cfg.ID])
+		if err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the metalogger has the image", func() bool { i, err := c.logger.Newest(); return err == nil && i.Index >= list[0].Index })
+	}
+	fill(1000)
+	var st unix.Statfs_t
+	eventually(t, "there is room again", func() bool {
+		return unix.Statfs(c.dirs[3], &st) == nil && st.Bavail*uint64(st.Bsize) >= 64<<20
+	})
+	c.level()
+	if logs, err := filepath.Glob(filepath.Join(c.dirs[3], "log", "*.wal")); err != nil || len(logs) > 6 {
+		t.Errorf("%d files of the log, %v", len(logs), err)
+	}
+	if s := c.logger.Log().Status(); s.Commit < lead.log.Status().Commit-1 {
+		t.Errorf("it has %d of %d entries", s.Commit, lead.log.Status().Commit)
+	}
+}
+
+// onSmallDisk moves the metalogger's directory to a file system of size bytes.
+func (c *trio) onSmallDisk(size int) {
+	c.t.Helper()
+	if err := c.logger.Close(); err != nil {
+		c.t.Fatal(err)
+	}
+	kept, dir := c.t.TempDir(), c.dirs[3]
+	if err := copyTree(dir, kept); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := unix.Mount("varve-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+		c.t.Skipf("a small file system cannot be mounted: %v", err)
+	}
+	c.t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	if err := copyTree(kept, dir); err != nil {
+		c.t.Fatal(err)
+	}
+	c.startLogger()
 }
 
 func saveImage(t *testing.T, m *Master) {

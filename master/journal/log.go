@@ -183,8 +183,15 @@ func (l *Log) Step(m *raftpb.Message) error {
 }
 
 // Compact says that an image holds all entries up to index. Files that hold
-// nothing newer are removed, but for the newest Config.BackLogs of them.
-func (l *Log) Compact(index uint64) error {
+// nothing newer are removed, but for the newest Config.BackLogs of them and those
+// that are younger than Config.KeepFor.
+func (l *Log) Compact(index uint64) error { return l.CompactYoung(index, l.cfg.KeepFor) }
+
+// Oldest is when the oldest file that is kept was begun.
+func (l *Log) Oldest() time.Time { return time.Unix(0, l.st.oldest()) }
+
+// CompactYoung is Compact with another time than Config.KeepFor.
+func (l *Log) CompactYoung(index uint64, keep time.Duration) error {
 	l.mu.Lock()
 	applied := l.applied
 	l.mu.Unlock()
@@ -194,7 +201,7 @@ func (l *Log) Compact(index uint64) error {
 	if err := l.st.advance(index); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
-	for _, f := range l.st.release(l.cfg.BackLogs, time.Now().Add(-l.cfg.KeepFor).UnixNano()) {
+	for _, f := range l.st.release(l.cfg.BackLogs, time.Now().Add(-keep).UnixNano()) {
 		if err := l.discard(&f); err != nil {
 			return fmt.Errorf("journal: %w", err)
 		}

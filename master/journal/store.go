@@ -370,6 +370,14 @@ func (s *store) release(keep int, youngest int64) []logFile {
 	return out
 }
 
+// oldest is when the oldest file was begun, in nanoseconds since 1970. There is
+// always one, which is being written.
+func (s *store) oldest() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.files[0].begun
+}
+
 // opened notes that a new file is being written.
 func (s *store) opened(f logFile) {
 	s.mu.Lock()

@@ -7,7 +7,8 @@
 // It serves nobody but other voters.
 //
 // cmd/varve starts it. One goroutine (run) reads what the log commits and
-// forgets it; another one (collect) fetches images from the masters. They share
+// forgets it; another one (collect) fetches images from the masters and lets go of
+// what is old (prune.go). They share
 // nothing but the log and the directory.
 package metalog
 
@@ -41,14 +42,14 @@ type Config struct {
 	Name     string            // in status
 	Version  string
 	HTTP     string        // of the web page, for status
-	Keep     time.Duration // how long log and images are kept; default 24 h
+	Keep     time.Duration // how long log and images are kept while there is room; default 24 h
 	Sync     string        // durability: fsync (default) or quorum
 	Metrics  *metrics.Set
 	Log      *slog.Logger
 }
 
 const (
-	imagesKept   = 2 // at least
+	imagesKept   = 2 // at least, while there is room
 	collectEvery = 2 * time.Second
 	handEvery    = 20 * time.Millisecond
 )
@@ -63,6 +64,8 @@ type Metalogger struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	short  bool          // the disk is nearly full; of collect, as the next one
+	kept   time.Duration // while it is, how long things are kept
 	image  atomic.Uint64 // index of the newest image
 	index  atomic.Uint64 // of the last entry that was committed
 	done   chan struct{}
@@ -233,22 +236,6 @@ func (m *Metalogger) fetch(addr string, index uint64) error {
 	}
 	m.image.Store(file.Index)
 	m.cfg.Log.Info("image fetched", "file", file.Path, "index", offer.Index, "bytes", file.Size, "from", addr)
-	return nil
-}
-
-// prune removes what is no longer needed and old enough. The log always joins
-// the oldest image.
-func (m *Metalogger) prune() error {
-	if err := image.Prune(m.cfg.Dir, imagesKept, m.cfg.Keep); err != nil {
-		return err
-	}
-	list, err := image.List(m.cfg.Dir)
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	if oldest := list[len(list)-1].Index; oldest <= m.log.Status().Applied {
-		return m.log.Compact(oldest)
-	}
 	return nil
 }
 

@@ -57,8 +57,37 @@ func (h Host) Reader(name string) (Reader, error) {
 	return f, nil
 }
 
-// Replace implements Dir.
+// roomName is a file that holds a place on the disk for a Replace when it is full.
+const (
+	roomName = "room"
+	roomSize = 64 << 10
+)
+
+// Replace implements Dir. The little that is kept here beside the log must find a
+// place on a full disk too: a voter that cannot write it has to stop.
 func (h Host) Replace(name string, b []byte) error {
+	err := h.replace(name, b)
+	if errors.Is(err, unix.ENOSPC) && os.Remove(h.Path(roomName)) == nil {
+		err = h.replace(name, b)
+	}
+	h.holdRoom()
+	return err
+}
+
+// holdRoom makes the file that gives its place up, if that is possible now.
+func (h Host) holdRoom() {
+	path := h.Path(roomName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	if err != nil {
+		return // it is there
+	}
+	_, err = f.Write(make([]byte, roomSize))
+	if errors.Join(err, f.Sync(), f.Close()) != nil {
+		os.Remove(path)
+	}
+}
+
+func (h Host) replace(name string, b []byte) error {
 	path := h.Path(name)
 	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
@@ -66,6 +95,7 @@ func (h Host) Replace(name string, b []byte) error {
 	}
 	_, err = f.Write(b)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		os.Remove(path + ".tmp")
 		return err
 	}
 	if err := os.Rename(path+".tmp", path); err != nil {
