@@ -123,7 +123,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 		return fmt.Errorf("connect to %s: %w", strings.Join(f.Cluster.Masters, ", "), err)
 	}
 	closeClient := func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 		defer cancel()
 		return cl.Close(ctx)
 	}
@@ -149,8 +149,12 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	return closeClient()
 }
 
-// busyPatience is how long a mount that should end waits for the programs that use it.
-const busyPatience = 10 * time.Second
+const (
+	// busyPatience is how long a mount that should end waits for the programs that use it.
+	busyPatience = 10 * time.Second
+	// closePatience is how long it then tries to write what programs have left.
+	closePatience = 30 * time.Second
+)
 
 // unmount ends a mount on a signal. Programs that still use it after a while, or
 // at a second signal, get an error: they may be waiting for masters that are away.

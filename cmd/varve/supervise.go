@@ -26,9 +26,9 @@ type child struct {
 
 // Limits of the supervisor.
 const (
-	stopPatience   = 30 * time.Second // then a child that should stop is killed
-	restartPatient = 5 * time.Second  // longest pause before a child is started again
-	deathWatch     = time.Second      // between two looks whether a mount is dead and cannot end
+	stopPatience   = 2*busyPatience + closePatience + 10*time.Second // then a child that should stop is killed; no mount takes so long
+	restartPatient = 5 * time.Second                                 // longest pause before a child is started again
+	deathWatch     = time.Second                                     // between two looks whether a mount is dead and cannot end
 )
 
 // supervisor starts children again when they die and stops them in order.
