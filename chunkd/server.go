@@ -13,6 +13,7 @@ import (
 
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/link"
+	"github.com/varvefs/varve/segment"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -55,7 +56,7 @@ func Start(cfg Config) (*Server, error) {
 	s := &Server{cfg: cfg, log: cfg.Log, met: newMeters(cfg.Metrics), tokens: newTokens(cfg.Key), broken: make(map[chunk.ID]struct{})}
 	s.syncs.limit, s.orders.limit, s.copies.limit = orderLane, orderLane, replicateLane
 	s.ctx, s.stop = context.WithCancel(context.Background())
-	lc := link.Config{Key: cfg.Key, Role: wire.RoleChunkd, Want: wire.RoleMaster, Client: cfg.Version, Log: cfg.Log, Metrics: cfg.Metrics, IdleTimeout: cfg.IdleTimeout}
+	lc := link.Config{Key: cfg.Key, Role: wire.RoleChunkd, Want: wire.RoleMaster, Client: cfg.Version, Log: cfg.Log, Metrics: cfg.Metrics, IdleTimeout: cfg.IdleTimeout, HeadRoom: segment.HeadRoom}
 	for _, addr := range cfg.Masters { // before the disks, which may have news for them
 		s.agents = append(s.agents, &agent{s: s, addr: addr, link: lc, wake: make(chan struct{}, 1)})
 	}

@@ -28,6 +28,9 @@ type writing struct {
 
 	err error // the store's
 
+	back func() // lentBack, made once
+	lent bool   // the store has its data on loan
+
 	hopSeen atomic.Bool // the next server has answered or is given up
 	hopTime *time.Timer
 	hop     wire.WriteReply // what it, or one behind it, failed with
@@ -35,18 +38,27 @@ type writing struct {
 
 var writings = sync.Pool{New: func() any { return new(writing) }}
 
+// reset makes w a new one.
+func (w *writing) reset() {
+	sums, back := w.m.Sums, w.back
+	*w = writing{back: back}
+	w.m.Sums = sums[:0]
+}
+
 // write takes a Write on the read goroutine. Forwarding comes first: the next
 // server works while this one does.
 func (s *Server) write(r *link.Request) {
 	w := writings.Get().(*writing)
-	sums := w.m.Sums
-	*w = writing{s: s, r: r, begin: time.Now(), size: len(r.Data)}
-	w.m.Sums = sums[:0]
+	if w.back == nil {
+		w.back = w.lentBack
+	}
+	w.s, w.r, w.begin, w.size = s, r, time.Now(), len(r.Data)
 	if err := w.decode(); err != nil {
 		s.met.failed(err)
 		r.Fail(err)
 		r.Free()
 		s.leave()
+		w.reset()
 		writings.Put(w)
 		return
 	}
@@ -61,7 +73,9 @@ func (s *Server) write(r *link.Request) {
 		w.forward()
 	}
 	t, err := w.store()
-	w.dropData() // the store has taken it over
+	if !w.lent {
+		w.dropData() // the store has taken it over
+	}
 	if err == nil && w.m.Sync {
 		// Called back by the engine: no system call there, the write goroutine answers.
 		w.r.Lazy = true
@@ -128,9 +142,14 @@ func (w *writing) store() (segment.Ticket, error) {
 		return segment.Ticket{}, err
 	}
 	w.disk = d
-	t, err := d.store.Write(segment.Write{
+	o := segment.Write{
 		Chunk: m.Chunk, Version: m.Version, What: m.What, Create: m.Create, Off: m.Off, Len: m.Len, Data: w.r.Data, Sums: m.Sums,
-	})
+	}
+	if w.r.Room != nil {
+		w.lent, o.Room, o.Done = true, w.r.Room, w.back
+		w.refs.Add(1)
+	}
+	t, err := d.store.Write(o)
 	switch {
 	case err != nil:
 	case fresh:
@@ -216,6 +235,12 @@ func (w *writing) step() {
 	w.drop()
 }
 
+// lentBack is called by the store when it does not need the data any more.
+func (w *writing) lentBack() {
+	w.dropData()
+	w.drop()
+}
+
 // dropData gives the data back when nobody reads it any more.
 func (w *writing) dropData() {
 	if w.data.Add(-1) == 0 {
@@ -232,8 +257,6 @@ func (w *writing) drop() {
 		w.hopTime.Stop()
 		return // the timer may have begun to run and look at w: not to be used again
 	}
-	sums := w.m.Sums
-	*w = writing{}
-	w.m.Sums = sums
+	w.reset()
 	writings.Put(w)
 }

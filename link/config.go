@@ -31,6 +31,8 @@ type Config struct {
 	// IdleTimeout is how long a silent peer is believed to live; 0 is 5 s. A
 	// peer sends something every quarter of its own IdleTimeout, at most 1 s.
 	IdleTimeout time.Duration
+	// HeadRoom, 0 or 4096, is how many bytes a Request.Room has before the data.
+	HeadRoom int
 	// HandshakeTimeout bounds the exchange of the keys' proofs; 0 is 5 s.
 	HandshakeTimeout time.Duration
 }

@@ -184,9 +184,9 @@ func (c *Conn) dispatch(h wire.Header, body []byte) error {
 	}
 	r := &Request{Kind: h.Kind, Notice: notice, conn: c, id: h.ID}
 	if h.Data > 0 {
-		r.Data = alloc(int(h.Data))
+		r.makeRoom(c.cfg.HeadRoom, int(h.Data))
 		if err := c.rd.full(r.Data); err != nil {
-			free(r.Data)
+			r.Free()
 			return err
 		}
 	}

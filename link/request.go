@@ -18,6 +18,9 @@ type Request struct {
 	// Data has the bulk bytes. From 4096 bytes on it begins at a multiple of
 	// 4096 and its capacity reaches up to one. It is the handler's until Free.
 	Data []byte
+	// Room is Config.HeadRoom bytes and then Data, when Data has 32 KiB or more and
+	// there is a HeadRoom; else nil. It begins at a multiple of 4096.
+	Room []byte
 	// Lazy leaves the answer to the write goroutine, for those who answer from a
 	// place that must not spend a system call, or many requests in a row.
 	Lazy bool
@@ -26,6 +29,16 @@ type Request struct {
 	conn     *Conn
 	id       uint64
 	answered atomic.Bool
+}
+
+// makeRoom makes room for n bytes of data.
+func (r *Request) makeRoom(head, n int) {
+	if head == 0 || n < bulkData {
+		r.Data = alloc(n)
+		return
+	}
+	r.Room = alloc(head + n)
+	r.Data = r.Room[head:]
 }
 
 // Conn is the connection that the request came on.
@@ -89,7 +102,11 @@ func (r *Request) answer() bool {
 // Free gives the request's buffers back; Data and Decode must not be used any
 // more. Replying is still possible.
 func (r *Request) Free() {
-	free(r.Data)
+	if r.Room != nil {
+		free(r.Room)
+	} else {
+		free(r.Data)
+	}
 	free(r.body)
-	r.Data, r.body = nil, nil
+	r.Data, r.Room, r.body = nil, nil, nil
 }

@@ -152,6 +152,33 @@ func (l *segmentLoad) write(id int64, off uint32, buf []byte, sums []uint32, cre
 	return t.Wait()
 }
 
+// rooms are buffers that a caller lends to the store, as a chunkserver does those that
+// it has read from a connection.
+type rooms chan []byte
+
+// newRooms makes two rooms with the same data: one may not be back yet when the next
+// write begins.
+func newRooms(data []byte) rooms {
+	r := make(rooms, 2)
+	for range cap(r) {
+		b := engine.Alloc(segment.HeadRoom + len(data))
+		copy(b[segment.HeadRoom:], data)
+		r <- b
+	}
+	return r
+}
+
+// lend is write, of data on loan.
+func (l *segmentLoad) lend(id int64, off uint32, free rooms, sums []uint32) error {
+	room := <-free
+	t, err := l.store.Write(segment.Write{Chunk: chunk.ID(id), Version: 1, Off: off, Data: room[segment.HeadRoom:], Sums: sums,
+		Room: room, Done: func() { free <- room }})
+	if err != nil {
+		return err
+	}
+	return t.Wait()
+}
+
 func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (Row, error) {
 	lats := make([][]time.Duration, w.writers)
 	errs := make([]error, w.writers)
@@ -161,6 +188,7 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 		wg.Go(func() {
 			buf := engine.Alloc(w.size)
 			sums := chunk.AppendSums(nil, 0, buf)
+			rooms := newRooms(buf)
 			rng := rand.New(rand.NewPCG(uint64(i), 9))
 			for last := time.Now(); errs[i] == nil && last.Sub(begin) < d && ctx.Err() == nil; {
 				if l.most > 0 && l.done.Add(1) > l.most {
@@ -174,8 +202,10 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 				id, off := 1+k/per, uint32(k%per)*uint32(w.size)
 				if w.read {
 					_, errs[i] = l.store.Read(chunk.ID(id), 1, 1, off, buf, sums[:0])
-				} else {
+				} else if w.size < 1<<20 {
 					errs[i] = l.write(id, off, buf, sums, false)
+				} else {
+					errs[i] = l.lend(id, off, rooms, sums)
 				}
 				now := time.Now()
 				lats[i] = append(lats[i], now.Sub(last))

@@ -68,7 +68,7 @@ func (s *Store) SetVersion(id chunk.ID, v chunk.Version) error {
 
 // logState logs an entry that fill completes; it may refuse. mu is held.
 func (s *Store) logState(id chunk.ID, fill func(*record, *entry) error) (*frame, error) {
-	f, _, err := s.reserve(id, false, true, 0, 0, 0)
+	f, _, err := s.reserve(&part{chunk: id}, true, 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (s *Store) delete(id chunk.ID) (*frame, error) {
 		}
 		return nil, nil
 	}
-	f, _, err := s.reserve(id, false, true, 0, 0, 0)
+	f, _, err := s.reserve(&part{chunk: id}, true, 0, 0)
 	if err != nil {
 		return nil, err
 	}

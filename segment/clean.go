@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/status"
 )
 
@@ -145,7 +146,7 @@ func (s *Store) testify() error {
 			}
 			f := h.open
 			if f == nil {
-				f = s.newFrame(h, headerSize)
+				f = s.newFrame(h, engine.Alloc(headerSize))
 				f.lsn = s.nextLSN()
 			}
 			s.close(h)
@@ -364,7 +365,7 @@ func (s *Store) reserveClean(off, n uint32, pieces int) (*frame, uint32, error) 
 		if err := s.usable(); err != nil {
 			return nil, 0, err
 		}
-		if f, pos, ok := s.tryReserve(&s.heads[headClean], true, off, n, pieces); ok {
+		if f, pos, ok := s.tryReserve(&s.heads[headClean], &part{off: off}, true, n, pieces); ok {
 			return f, pos, nil
 		}
 		s.wait()

@@ -134,6 +134,9 @@ func (w *world) random() {
 			}
 			err = w.write(Write{Chunk: id, Version: v, Create: true, Off: off + i*n, Data: w.fill(int(n))})
 		}
+	case 14: // a frame of its own
+		off = min(off, modelSize-w.s.partMax) &^ (blockSize - 1)
+		err = w.write(Write{Chunk: id, Version: v, Create: true, Off: off, Data: w.fill(int(w.s.partMax))})
 	case 12:
 		err = w.write(Write{Chunk: id, Version: v + 1, Create: true, Off: off, Data: w.fill(n)})
 	default:

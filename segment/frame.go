@@ -23,7 +23,8 @@ type frame struct {
 	store *Store
 	head  *head
 	seg   *segment
-	buf   []byte // from engine.Alloc; nil when it is durable and nobody reads it
+	buf   []byte // from engine.Alloc, or on loan; nil when it is durable and nobody reads it
+	done  func() // whose loan it is; nil: nobody's
 	off   uint32 // bytes from the start of the segment
 	limit uint32 // bytes that the frame may have at most
 
@@ -53,7 +54,7 @@ type frame struct {
 	then  []func(error)
 
 	began time.Time // when the engine got it
-	next  *frame    // in Store.ready
+	next  *frame    // in Store.ready, or in Store.lent
 	io    *carrier  // from launch until the I/O is done
 }
 
@@ -79,11 +80,10 @@ type waiter struct {
 
 var waiters = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
-// newFrame starts a frame at the end of the head's segment. mu is held.
-func (s *Store) newFrame(h *head, limit uint32) *frame {
-	f := &frame{store: s, head: h, seg: h.seg, off: h.seg.end, limit: limit, used: fixedSize, size: headerSize, repeated: uint16(len(h.names))}
+// newFrame starts a frame in buf at the end of the head's segment. mu is held.
+func (s *Store) newFrame(h *head, buf []byte) *frame {
+	f := &frame{store: s, head: h, seg: h.seg, buf: buf, off: h.seg.end, limit: uint32(len(buf)), used: fixedSize, size: headerSize, repeated: uint16(len(h.names))}
 	f.inline = headerSize - 4*uint32(len(h.names))
-	f.buf = engine.Alloc(int(limit))
 	putNames(f.buf, h.names)
 	h.names = h.names[:0]
 	h.seg.flight = append(h.seg.flight, f)
@@ -222,7 +222,7 @@ func (s *Store) mark() {
 		if len(h.names) == 0 || h.open != nil || len(h.flight) > 0 || h.seg == nil || h.broken != nil || s.room(h.seg) < headerSize {
 			continue
 		}
-		f := s.newFrame(h, headerSize)
+		f := s.newFrame(h, engine.Alloc(headerSize))
 		f.lsn = s.nextLSN()
 		s.close(h)
 	}
@@ -296,7 +296,11 @@ func (s *Store) finish(f *frame, err error) {
 // is of what it holds. mu is held.
 func (f *frame) release() {
 	if f.finished && f.err == nil && f.readers == 0 && f.filling == 0 && f.written == f.launched && f.buf != nil {
-		engine.Free(f.buf)
+		if f.done == nil {
+			engine.Free(f.buf)
+		} else {
+			f.next, f.store.lent = f.store.lent, f
+		}
 		f.buf = nil
 	}
 }
@@ -357,8 +361,8 @@ func (t Ticket) Then(fn func(error)) {
 
 // unlock gives up mu and does what was queued under it.
 func (s *Store) unlock() {
-	ready := s.ready
-	s.ready = nil
+	ready, lent := s.ready, s.lent
+	s.ready, s.lent = nil, nil
 	run := len(s.acked) > 0 && !s.acking
 	if run {
 		s.acking = true
@@ -368,6 +372,11 @@ func (s *Store) unlock() {
 		f := ready
 		ready, f.next = f.next, nil
 		f.seg.file.Submit(f.io.ops[:]...)
+	}
+	for lent != nil {
+		f := lent
+		lent, f.next = f.next, nil
+		f.done()
 	}
 	if run {
 		s.acknowledge()
@@ -399,7 +408,7 @@ func (s *Store) acknowledge() {
 // wait gives up mu until something has changed. The caller looks again at what it
 // waits for.
 func (s *Store) wait() {
-	if s.ready != nil || len(s.acked) > 0 && !s.acking {
+	if s.ready != nil || s.lent != nil || len(s.acked) > 0 && !s.acking {
 		s.unlock()
 		s.mu.Lock()
 		return

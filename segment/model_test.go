@@ -164,6 +164,26 @@ func (w *world) fatal(format string, args ...any) {
 	w.t.Fatal(text)
 }
 
+// lend puts the data of a write into a room that is spoilt when it is given back.
+func lend(w Write) Write {
+	if w.What != WriteData {
+		return w
+	}
+	room := engine.Alloc(HeadRoom + len(w.Data))[:HeadRoom+len(w.Data)]
+	copy(room[HeadRoom:], w.Data)
+	w.Room, w.Data = room, room[HeadRoom:]
+	w.Done = func() {
+		if room == nil {
+			panic("BUG: a room is given back twice")
+		}
+		for i := range room {
+			room[i] = 0xdb
+		}
+		room = nil
+	}
+	return w
+}
+
 // write does a Write and adds what it should come to, part by part.
 func (w *world) write(wr Write) error {
 	h := w.history(wr.Chunk)
@@ -199,7 +219,7 @@ func (w *world) write(wr Write) error {
 		last = h.add(next)
 		done += part
 	}
-	tk, err := w.s.Write(wr)
+	tk, err := w.s.Write(lend(wr))
 	if err != nil { // none or a part of it may be done
 		i := w.find(w.s, wr.Chunk, false)
 		if i < 0 {

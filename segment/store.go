@@ -114,6 +114,7 @@ type Store struct {
 	scrub  scrubber
 
 	ready  *frame   // to be handed to the engine by unlock
+	lent   *frame   // whose buffers are to be given back by unlock
 	acked  []*frame // to be called back by unlock
 	acking bool     // somebody does that
 	inKeep bool     // with step: the keeper's work is being done

@@ -210,6 +210,8 @@ func (w *world) foulAct() bool {
 		}
 	case 6:
 		err = w.replace(id, v+1, true, Write{Off: off, Data: w.fill(9000)}, Write{Off: 0, Data: w.fill(100)})
+	case 7: // a frame of its own
+		err = w.write(Write{Chunk: id, Version: v, Create: true, Off: min(off, modelSize-w.s.partMax) &^ (blockSize - 1), Data: w.fill(int(w.s.partMax))})
 	default:
 		err = w.write(Write{Chunk: id, Version: v, Create: true, Off: off, Data: w.fill(1 + w.rnd.IntN(9000))})
 	}

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/status"
 )
 
@@ -27,17 +28,39 @@ type Write struct {
 	Len     uint32 // bytes; for WriteData len(Data), for WriteTrim not used
 	Data    []byte
 	Sums    []uint32 // chunk.AppendSums of Data, checked; nil: computed here
+
+	// Room, if it is set, is a buffer aligned as engine.Alloc's are that holds HeadRoom
+	// bytes and then Data. The store may write to the former and keep all of it, so that
+	// a large write goes to the disk from where it is. Done is called once, by whom ever
+	// and perhaps before Write returns, when the store does not need the buffer any
+	// more; never, if the disk fails with what is in it. Done must be short and must not
+	// call the store.
+	Room []byte
+	Done func()
 }
+
+// HeadRoom is what a Room has in front of the data, in bytes.
+const HeadRoom = headerSize
 
 // Write accepts a change: when it returns, the change has its place in the order of
 // the chunk's changes, Read sees it, and Data has been taken over. It is durable when
-// the Ticket says so. Write waits while the log has no room or too much is in flight.
+// the Ticket says so. With a Room the data is only on loan until Done. Write waits while
+// the log has no room or too much is in flight.
 //
 // Errors: status.NoChunk without Create, status.StaleVersion if the chunk has a higher
 // version, status.Corrupt if Sums do not match Data, status.Invalid outside of the
 // chunk, status.NoSpace, status.DiskFailed, status.Closed. Zeros and trims are not
 // refused for lack of space.
 func (s *Store) Write(w Write) (Ticket, error) {
+	t, kept, err := s.take(&w)
+	if w.Done != nil && !kept {
+		w.Done()
+	}
+	return t, err
+}
+
+// take is Write but for Done; kept: a frame will call it.
+func (s *Store) take(w *Write) (t Ticket, kept bool, err error) {
 	switch w.What {
 	case WriteData:
 		w.Len = uint32(len(w.Data))
@@ -47,35 +70,39 @@ func (s *Store) Write(w Write) (Ticket, error) {
 		}
 	case WriteZero:
 	default:
-		return Ticket{}, status.Errorf(status.Invalid, "chunk %v: kind of write %d", w.Chunk, w.What)
+		return t, false, status.Errorf(status.Invalid, "chunk %v: kind of write %d", w.Chunk, w.What)
 	}
 	if len(w.Data) > chunk.Size || uint64(w.Off)+uint64(w.Len) > chunk.Size || w.Len == 0 && w.What != WriteTrim {
-		return Ticket{}, status.Errorf(status.Invalid, "chunk %v: write of %d bytes at %d", w.Chunk, w.Len, w.Off)
+		return t, false, status.Errorf(status.Invalid, "chunk %v: write of %d bytes at %d", w.Chunk, w.Len, w.Off)
 	}
 	if w.What == WriteData {
 		sums, ok := sumsFor(w.Off, w.Data, w.Sums)
 		if !ok {
-			return Ticket{}, status.Errorf(status.Corrupt, "chunk %v: data of the write at %d", w.Chunk, w.Off)
+			return t, false, status.Errorf(status.Corrupt, "chunk %v: data of the write at %d", w.Chunk, w.Off)
 		}
 		w.Sums = sums
 	}
 	s.mu.Lock()
-	f, err := s.write(&w)
+	t.f, kept, err = s.write(w)
 	s.unlock()
-	return Ticket{f}, err
+	return t, kept, err
 }
 
 // write does the work of Write. mu is held; it is given up for large copies.
-func (s *Store) write(w *Write) (*frame, error) {
+func (s *Store) write(w *Write) (f *frame, kept bool, err error) {
 	if err := s.admit(w); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if w.What != WriteData {
-		return s.writeZero(w)
+		f, err = s.writeZero(w)
+		return f, false, err
 	}
 	p := part{chunk: w.Chunk, off: w.Off, data: w.Data, sums: w.Sums, bulk: w.Len >= min(bulkSize, s.partMax)}
+	if p.bulk && w.Len <= s.partMax && (w.Off|w.Len)&edgeMask == 0 && len(w.Room) == HeadRoom+len(w.Data) && engine.Aligned(w.Room) {
+		p.room, p.done = w.Room, w.Done
+	}
 	first := true
-	return s.writeParts(&p, func(e entry) (entry, error) {
+	f, err = s.writeParts(&p, func(e entry) (entry, error) {
 		r := s.index.find(w.Chunk) // looked up for each part: mu may have been given up
 		if err := s.fits(r, w); err != nil {
 			return e, err
@@ -91,6 +118,7 @@ func (s *Store) write(w *Write) (*frame, error) {
 		first = false
 		return e, nil
 	})
+	return f, p.kept, err
 }
 
 // part is what is left of a data write.
@@ -101,6 +129,10 @@ type part struct {
 	data  []byte
 	sums  []uint32
 	bulk  bool
+
+	room []byte // not nil: the buffer for a frame of its own...
+	done func() // ...and who has lent it
+	kept bool   // a frame has it
 }
 
 // writeParts logs p in entries of at most partMax bytes. fill completes each entry when
@@ -111,7 +143,7 @@ func (s *Store) writeParts(p *part, fill func(entry) (entry, error)) (*frame, er
 	for len(p.data) > 0 {
 		n := min(s.partMax-p.off%blockSize, uint32(len(p.data)))
 		pieces := chunk.Pieces(p.off, n)
-		f, pos, err := s.reserve(p.chunk, p.bulk, false, p.off, n, pieces)
+		f, pos, err := s.reserve(p, false, n, pieces)
 		if err != nil {
 			return last, err
 		}
@@ -124,7 +156,11 @@ func (s *Store) writeParts(p *part, fill func(entry) (entry, error)) (*frame, er
 			return last, err
 		}
 		s.log1(f, &e, p.sums[:pieces])
-		s.copyIn(f, pos, p.data[:n], true)
+		if p.kept {
+			s.want(f)
+		} else {
+			s.copyIn(f, pos, p.data[:n], true)
+		}
 		last = f
 		p.off, p.data, p.sums = p.off+n, p.data[n:], p.sums[pieces:]
 	}
@@ -154,7 +190,7 @@ func (s *Store) copyIn(f *frame, pos uint32, data []byte, wanted bool) {
 
 // writeZero logs zeros. mu is held.
 func (s *Store) writeZero(w *Write) (*frame, error) {
-	f, _, err := s.reserve(w.Chunk, false, true, 0, 0, 0)
+	f, _, err := s.reserve(&part{chunk: w.Chunk}, true, 0, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -222,14 +258,14 @@ func (s *Store) spaceFor(off, n uint32, percent int64) error {
 	return nil
 }
 
-// reserve finds a place for an entry of a chunk, with n bytes of payload that start at
-// off in the chunk, in the frame that is open or in a new one. Entries of a chunk stay
+// reserve finds a place for an entry with the next n bytes of p in the frame that is open
+// or in a new one, which has the buffer that is on loan if there is one. Entries of a chunk stay
 // in one head while the last of them is not durable. urgent entries may use the
 // reserve. The place must be used by log1 or given back by undo before mu is given up.
 // mu is held; reserve gives it up to wait for room.
-func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces int) (*frame, uint32, error) {
+func (s *Store) reserve(p *part, urgent bool, n uint32, pieces int) (*frame, uint32, error) {
 	h := &s.heads[headSmall]
-	if bulk {
+	if p.bulk {
 		h = &s.heads[headBulk]
 	}
 	for {
@@ -237,8 +273,8 @@ func (s *Store) reserve(id chunk.ID, bulk, urgent bool, off, n uint32, pieces in
 			return nil, 0, err
 		}
 		if urgent || s.mayEnter() {
-			h := s.headOf(id, h)
-			if f, pos, ok := s.tryReserve(h, urgent, off, n, pieces); ok {
+			h := s.headOf(p.chunk, h)
+			if f, pos, ok := s.tryReserve(h, p, urgent, n, pieces); ok {
 				s.enter(n)
 				return f, pos, nil
 			}
@@ -261,7 +297,7 @@ func (s *Store) headOf(id chunk.ID, h *head) *head {
 }
 
 // tryReserve is reserve without waiting, for a given head. mu is held.
-func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*frame, uint32, bool) {
+func (s *Store) tryReserve(h *head, p *part, urgent bool, n uint32, pieces int) (*frame, uint32, bool) {
 	for {
 		if h.seg != nil && h.seg.reserve && !urgent && h.n != headClean {
 			if s.freeSegments() < dataFloor {
@@ -271,8 +307,10 @@ func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*fr
 			h.seg.reserve = false
 		}
 		if f := h.open; f != nil {
-			if pos, ok := f.place(off, n, pieces, len(h.flight) == 0); ok {
-				return f, pos, true
+			if p.room == nil || p.kept {
+				if pos, ok := f.place(p.off, n, pieces, len(h.flight) == 0); ok {
+					return f, pos, true
+				}
 			}
 			if len(h.flight) >= maxFlight || h.broken != nil {
 				return nil, 0, false
@@ -293,13 +331,20 @@ func (s *Store) tryReserve(h *head, urgent bool, off, n uint32, pieces int) (*fr
 			}
 			continue
 		}
-		s.newFrame(h, s.room(h.seg))
+		if p.room == nil {
+			s.newFrame(h, engine.Alloc(int(s.room(h.seg))))
+			continue
+		}
+		f := s.newFrame(h, p.room)
+		f.done, p.kept = p.done, true
 	}
 }
 
 // undo gives back the header room of a reservation; the payload's place stays as a gap.
 func (f *frame) undo(pos, n uint32, pieces int) {
-	clear(f.buf[pos : pos+n])
+	if f.done == nil {
+		clear(f.buf[pos : pos+n])
+	}
 	f.used -= uint32(entrySize + 4*pieces)
 	if f.count == 0 { // an open frame is never empty
 		s := f.store
