@@ -26,7 +26,7 @@
 // for I/O and never while a caller's function runs; functions that want it held say
 // so in their comment. Store.superMu orders changes of the superblock and is
 // taken before mu. What must happen outside of mu (handing frames to the engine,
-// calling back those who wait) is queued and done by Store.unlock.
+// calling back those who wait, giving back buffers that were on loan) is queued and done by Store.unlock.
 //
 // Goroutines. keeper grows the store, cleans and erases segments; preparer fills new
 // segments with zeros; the taker of checkpoints saves the index; scrubLoop checks what
