@@ -106,25 +106,43 @@ func BenchmarkWriters(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkStream writes blocks of 1 MiB one behind the other.
+// BenchmarkStream writes blocks of 1 MiB one behind the other, copied or lent.
 func BenchmarkStream(b *testing.B) {
-	s := benchStore(b)
 	data := fill(1<<20, 1)
 	sums := chunk.AppendSums(nil, 0, data)
-	b.SetBytes(1 << 20)
-	i := 0
-	var last Ticket
-	for b.Loop() {
-		t, err := s.Write(Write{Chunk: chunk.ID(1 + i/64%8), Version: 1, Create: true, Off: uint32(i%64) << 20, Data: data, Sums: sums})
-		if err != nil {
+	stream := func(b *testing.B, write func(s *Store, w Write) (Ticket, error)) {
+		s := benchStore(b)
+		b.SetBytes(1 << 20)
+		i := 0
+		var last Ticket
+		for b.Loop() {
+			t, err := write(s, Write{Chunk: chunk.ID(1 + i/64%8), Version: 1, Create: true, Off: uint32(i%64) << 20, Data: data, Sums: sums})
+			if err != nil {
+				b.Fatal(err)
+			}
+			last = t
+			i++
+		}
+		if err := last.Wait(); err != nil {
 			b.Fatal(err)
 		}
-		last = t
-		i++
 	}
-	if err := last.Wait(); err != nil {
-		b.Fatal(err)
-	}
+	b.Run("copied", func(b *testing.B) {
+		stream(b, func(s *Store, w Write) (Ticket, error) { return s.Write(w) })
+	})
+	b.Run("lent", func(b *testing.B) {
+		rooms := make(chan []byte, 2*maxFlight)
+		for range cap(rooms) {
+			room := engine.Alloc(HeadRoom + len(data))
+			copy(room[HeadRoom:], data)
+			rooms <- room
+		}
+		stream(b, func(s *Store, w Write) (Ticket, error) {
+			room := <-rooms
+			w.Data, w.Room, w.Done = room[HeadRoom:], room, func() { rooms <- room }
+			return s.Write(w)
+		})
+	})
 }
 
 // BenchmarkRead reads random blocks.
