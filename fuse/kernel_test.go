@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 type tree struct {
 	gofuse.RawFileSystem
 	n       *Notifier
+	server  *Server
 	replies replies
 
 	mu    sync.Mutex
@@ -205,6 +208,7 @@ func mountTree(t *testing.T) (*tree, string) {
 			t.Error(err)
 		}
 	})
+	f.server = s
 	return f, dir
 }
 
@@ -437,6 +441,36 @@ func TestStaleMount(t *testing.T) {
 	}
 	if err := CheckMountpoint(dir, o); err != nil {
 		t.Errorf("after cleaning: %v", err)
+	}
+}
+
+// TestUnmountEndsCopies: a mount namespace that was made meanwhile has a copy of the
+// mount, which keeps the connection alive. The mount ends all the same.
+func TestUnmountEndsCopies(t *testing.T) {
+	f, dir := mountTree(t)
+	other := exec.Command("sleep", "600")
+	other.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if err := other.Start(); err != nil {
+		t.Skipf("no mount namespace can be made: %v", err)
+	}
+	defer other.Wait()
+	defer other.Process.Kill()
+	copied := fmt.Sprintf("/proc/%d/root%s/file", other.Process.Pid, dir)
+	if err := stat(copied); err != nil {
+		t.Fatalf("the other namespace has no copy: %v", err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.server.Unmount() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Fatal(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the mount does not end")
+	}
+	if err := stat(copied + "2"); err != unix.ENOTCONN { // a name that the kernel has not asked for yet
+		t.Errorf("the copy: %v", err)
 	}
 }
 

@@ -230,8 +230,7 @@ func (s *Server) Unmount() error {
 		err := s.unmountOnce()
 		switch {
 		case err == nil:
-			s.Serve()
-			return nil
+			return s.endElsewhere()
 		case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL):
 			// EINVAL: taken from the tree by umount -l, but still open somewhere.
 		default:
@@ -246,6 +245,22 @@ func (s *Server) Unmount() error {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// endElsewhere waits for the end after the mount was taken away here. Another mount
+// namespace may have a copy, made when it was (a container's): the copy ends too.
+func (s *Server) endElsewhere() error {
+	select {
+	case <-s.ended:
+		return nil
+	case <-time.After(unmountPatience):
+	}
+	s.log.Warn("unmounted, but another mount namespace still has it; ending it there", "dir", s.dir)
+	if err := s.breakConnection(); err != nil {
+		return fmt.Errorf("unmount %s: another mount namespace still has it: %w", s.dir, err)
+	}
+	s.Serve()
+	return nil
 }
 
 func (s *Server) unmountOnce() error {
@@ -291,7 +306,7 @@ func (s *Server) breakConnection() error {
 		return nil
 	case <-time.After(unmountPause):
 	}
-	err := os.WriteFile(connectionFile(s.minor), []byte("1"), 0)
+	err := abortConnection(s.minor)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // it has just ended
 	}

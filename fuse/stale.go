@@ -97,9 +97,9 @@ func inTime(patience time.Duration, f func() error) error {
 // removeDead breaks the connection of a dead mount, so that all who wait for it
 // get an error, and takes it from the tree.
 func removeDead(dir string, minor uint32) error {
-	// fusectl first: it needs no path that leads to the mount. It may not be
-	// mounted; then MNT_FORCE must do alone.
-	os.WriteFile(connectionFile(minor), []byte("1"), 0)
+	// fusectl first: it needs no path that leads to the mount. Without it MNT_FORCE
+	// must do alone.
+	_ = abortConnection(minor)
 	err := unix.Unmount(dir, unix.MNT_FORCE|unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	if errors.Is(err, unix.EPERM) {
 		err = helperUnmount(dir, true)
@@ -113,6 +113,25 @@ func removeDead(dir string, minor uint32) error {
 // connectionFile aborts a connection when something is written to it.
 func connectionFile(minor uint32) string {
 	return fmt.Sprintf("/sys/fs/fuse/connections/%d/abort", minor)
+}
+
+// abortConnection breaks a connection through fusectl, which many machines have not
+// mounted: then it is, for the moment. os.ErrNotExist: there is no such connection.
+func abortConnection(minor uint32) error {
+	err := os.WriteFile(connectionFile(minor), []byte("1"), 0)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "varve-fusectl-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	if err := unix.Mount("fusectl", dir, "fusectl", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount fusectl to break the connection: %w", err)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	return os.WriteFile(filepath.Join(dir, strconv.FormatUint(uint64(minor), 10), "abort"), []byte("1"), 0)
 }
 
 // served tells whether a living process has the connection open, as far as /proc
