@@ -63,18 +63,18 @@ func Dial(ctx context.Context, masters []string, key []byte) (*Client, error) {
 func dialRound(ctx context.Context, masters *[]string, key []byte) (first *Client, leads bool, err error) {
 	var errs []error
 	for i := 0; i < len(*masters); i++ {
-		c, who, err := dialOne(ctx, (*masters)[i], key)
+		c, err := dialOne(ctx, (*masters)[i], key)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		if who.Leads {
+		if c.who.Leads {
 			if first != nil {
 				first.Close()
 			}
 			return c, true, nil
 		}
-		for _, addr := range who.Masters {
+		for _, addr := range c.who.Masters {
 			if !slices.Contains(*masters, addr) && len(*masters) < maxCandidates {
 				*masters = append(*masters, addr)
 			}
@@ -91,21 +91,21 @@ func dialRound(ctx context.Context, masters *[]string, key []byte) (first *Clien
 	return nil, false, errors.Join(errs...)
 }
 
-func dialOne(ctx context.Context, addr string, key []byte) (*Client, *wire.WhoReply, error) {
+func dialOne(ctx context.Context, addr string, key []byte) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	conn, err := link.Dial(ctx, "tcp", addr, link.Config{
 		Key: key, Role: wire.RoleAdmin, Want: wire.RoleMaster, Client: "varve admin",
 	}, nil)
 	if err != nil {
-		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
+		return nil, fmt.Errorf("master %s: %w", addr, err)
 	}
-	var who wire.WhoReply
-	if err := conn.Call(ctx, &wire.Who{}, nil, &who); err != nil {
+	c := &Client{conn: conn, addr: addr}
+	if err := conn.Call(ctx, &wire.Who{}, nil, &c.who); err != nil {
 		conn.Close()
-		return nil, nil, fmt.Errorf("master %s: %w", addr, err)
+		return nil, fmt.Errorf("master %s: %w", addr, err)
 	}
-	return &Client{conn: conn, addr: addr, who: who}, &who, nil
+	return c, nil
 }
 
 // Addr is the master that is asked.
@@ -198,10 +198,10 @@ func (c *Client) Handover(ctx context.Context, id uint64, key []byte) (*wire.Han
 		return nil, 0, err
 	}
 	for {
-		next, who, err := dialOne(ctx, r.Addr, key)
+		next, err := dialOne(ctx, r.Addr, key)
 		if err == nil {
 			next.Close()
-			if who.Leads && who.Epoch > r.Epoch {
+			if next.who.Leads && next.who.Epoch > r.Epoch {
 				return r, time.Since(begun), nil
 			}
 		}
@@ -220,11 +220,11 @@ func (c *Client) fixed(ctx context.Context, key []byte) (own *Client, done func(
 		ctx, cancel := context.WithTimeout(ctx, fixedWait)
 		defer cancel()
 		for _, addr := range c.who.Masters {
-			own, who, err := dialOne(ctx, addr, key)
+			own, err := dialOne(ctx, addr, key)
 			if err != nil {
 				continue
 			}
-			if who.Leads && who.Epoch == c.who.Epoch {
+			if own.who.Leads && own.who.Epoch == c.who.Epoch {
 				return own, own.Close
 			}
 			own.Close()

@@ -251,7 +251,8 @@ func (s *Server) Unmount() error {
 // namespace may have a copy, made when it was (a container's): the copy ends too.
 func (s *Server) endElsewhere() error {
 	select {
-	case <-s.ended:
+	case <-s.requests.dead:
+		s.Serve()
 		return nil
 	case <-time.After(unmountPatience):
 	}

@@ -34,7 +34,7 @@ func (l *loop) leaseFail(q *request, m *wire.LeaseFail) {
 			l.refuse(q, err)
 			return
 		}
-		reply := &wire.LeaseReply{}
+		reply := &wire.LeaseReply{Blocks: l.attr(m.Ino).Blocks}
 		if k, ok := l.st.Chunk(m.Chunk); ok {
 			reply.Chunks = []wire.ChunkLoc{l.location(&k.ChunkSlot, l.members(l.leaseSet(m.Chunk)), true)}
 		}

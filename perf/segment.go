@@ -183,12 +183,16 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 	lats := make([][]time.Duration, w.writers)
 	errs := make([]error, w.writers)
 	var wg sync.WaitGroup
+	lends := !w.read && w.size >= 1<<20
 	begin, cpu := time.Now(), cpuTime()
 	for i := range w.writers {
 		wg.Go(func() {
 			buf := engine.Alloc(w.size)
 			sums := chunk.AppendSums(nil, 0, buf)
-			rooms := newRooms(buf)
+			var free rooms
+			if lends {
+				free = newRooms(buf)
+			}
 			rng := rand.New(rand.NewPCG(uint64(i), 9))
 			for last := time.Now(); errs[i] == nil && last.Sub(begin) < d && ctx.Err() == nil; {
 				if l.most > 0 && l.done.Add(1) > l.most {
@@ -202,10 +206,10 @@ func (l *segmentLoad) run(ctx context.Context, w segmentRow, d time.Duration) (R
 				id, off := 1+k/per, uint32(k%per)*uint32(w.size)
 				if w.read {
 					_, errs[i] = l.store.Read(chunk.ID(id), 1, 1, off, buf, sums[:0])
-				} else if w.size < 1<<20 {
-					errs[i] = l.write(id, off, buf, sums, false)
+				} else if lends {
+					errs[i] = l.lend(id, off, free, sums)
 				} else {
-					errs[i] = l.lend(id, off, rooms, sums)
+					errs[i] = l.write(id, off, buf, sums, false)
 				}
 				now := time.Now()
 				lats[i] = append(lats[i], now.Sub(last))

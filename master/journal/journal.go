@@ -55,10 +55,6 @@ type Config struct {
 	FileSize  int64         // bytes of each log file, default 16 MiB; a multiple of 4096
 	BackLogs  int           // files kept although an image holds all they hold; default 2, <0: none
 
-	// KeepFor is how long a file is kept at least after the next one was begun,
-	// although an image holds all it holds.
-	KeepFor time.Duration
-
 	// Transport carries messages to the other voters; nil with a single voter.
 	Transport Transport
 	Tick      time.Duration // raft's clock when there are peers, default 25 ms; an election takes 20 to 40 ticks

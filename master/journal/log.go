@@ -183,15 +183,14 @@ func (l *Log) Step(m *raftpb.Message) error {
 }
 
 // Compact says that an image holds all entries up to index. Files that hold
-// nothing newer are removed, but for the newest Config.BackLogs of them and those
-// that are younger than Config.KeepFor.
-func (l *Log) Compact(index uint64) error { return l.CompactYoung(index, l.cfg.KeepFor) }
+// nothing newer are removed, but for the newest Config.BackLogs of them.
+func (l *Log) Compact(index uint64) error { return l.CompactOld(index, 0) }
 
 // Oldest is when the oldest file that is kept was begun.
 func (l *Log) Oldest() time.Time { return time.Unix(0, l.st.oldest()) }
 
-// CompactYoung is Compact with another time than Config.KeepFor.
-func (l *Log) CompactYoung(index uint64, keep time.Duration) error {
+// CompactOld is Compact, but a file stays until the next one was begun so long ago.
+func (l *Log) CompactOld(index uint64, keep time.Duration) error {
 	l.mu.Lock()
 	applied := l.applied
 	l.mu.Unlock()

@@ -104,7 +104,7 @@ func (m *Metalogger) open() error {
 		return err
 	}
 	jc := journal.Config{
-		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, SyncMode: cfg.Sync, Reluctant: true, KeepFor: cfg.Keep, BackLogs: -1,
+		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, SyncMode: cfg.Sync, Reluctant: true, BackLogs: -1,
 		Log: cfg.Log, Metrics: cfg.Metrics,
 	}
 	newest, err := m.Newest()

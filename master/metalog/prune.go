@@ -22,7 +22,7 @@ func (m *Metalogger) prune() error {
 		return err
 	}
 	keep, least := m.keep(list), imagesKept
-	if keep == 0 && m.cfg.Keep > 0 {
+	if keep == 0 {
 		least = 1
 	}
 	if err := image.Prune(m.cfg.Dir, least, keep); err != nil {
@@ -32,7 +32,7 @@ func (m *Metalogger) prune() error {
 		return err
 	}
 	if oldest := list[len(list)-1].Index; oldest <= m.log.Status().Applied {
-		return m.log.CompactYoung(oldest, keep)
+		return m.log.CompactOld(oldest, keep)
 	}
 	return nil
 }
