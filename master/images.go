@@ -25,6 +25,23 @@ type images struct {
 	bytes  uint64    // of log entries applied since then
 	active bool
 	asked  []func(image.File, error) // who wants to know of the next one
+	hurry  chan struct{}             // closed when the master stops: nobody is served any more
+}
+
+// imageRest is how many times as long as it works the writer of an image rests: the
+// loop, whose callers wait, has the processors and the disk for most of the time. An
+// image of ten million files takes ten seconds then instead of three, once in 256 MiB
+// of changelog.
+const imageRest = 2
+
+// rest is for image.Save.
+func (im *images) rest(worked time.Duration) {
+	t := time.NewTimer(imageRest * worked)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-im.hurry:
+	}
 }
 
 // openState reads the newest image, or makes the first one for an empty
@@ -45,7 +62,7 @@ func openState(dir string, now time.Time, log *slog.Logger) (*state.State, image
 	meta = image.Meta{Time: now.UnixNano()}
 	view := st.Freeze()
 	defer view.Release()
-	file, err = image.Save(dir, view, meta, 1)
+	file, err = image.Save(dir, view, meta, 1, nil)
 	return st, meta, file, err
 }
 
@@ -84,15 +101,15 @@ func (l *loop) saveImage(done func(image.File, error)) {
 	cfg, in, log, met := l.cfg, l.in, l.log, l.met
 	l.background.Go(func() {
 		begun := time.Now()
-		file, err := writeImage(cfg, view, meta, log)
+		file, err := writeImage(cfg, view, meta, log, im.rest)
 		met.imageSeconds.UpdateDuration(begun)
 		in.post(func(l *loop) { l.imageSaved(file, err, time.Since(begun), asked) })
 	})
 }
 
 // writeImage saves a view and then lets go of the log entries that it holds.
-func writeImage(cfg Config, view *state.View, meta image.Meta, log *journal.Log) (image.File, error) {
-	file, err := image.Save(cfg.Dir, view, meta, cfg.ImagesKept)
+func writeImage(cfg Config, view *state.View, meta image.Meta, log *journal.Log, rest func(time.Duration)) (image.File, error) {
+	file, err := image.Save(cfg.Dir, view, meta, cfg.ImagesKept, rest)
 	view.Release()
 	if err != nil {
 		return file, fmt.Errorf("write image: %w", err)
@@ -131,7 +148,7 @@ func (l *loop) finalImage() {
 	}
 	view := l.st.Freeze()
 	meta := image.Meta{Index: l.index, Term: l.term, Time: time.Now().UnixNano()}
-	if _, err := writeImage(l.cfg, view, meta, l.log); err != nil && status.CodeOf(err) != status.Closed {
+	if _, err := writeImage(l.cfg, view, meta, l.log, nil); err != nil && status.CodeOf(err) != status.Closed {
 		l.slog.Error("no image could be written at the end; the changelog has everything", "err", err)
 	}
 }

@@ -307,6 +307,7 @@ const stopWait = 5 * time.Second
 // then an image is written.
 func (l *loop) shutdown() {
 	l.isReady.Store(false)
+	close(l.images.hurry)
 	l.in.close()
 	if l.killed || l.err != nil {
 		return

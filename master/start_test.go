@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/varvefs/varve/status"
 )
@@ -59,4 +60,15 @@ func TestBadStarts(t *testing.T) {
 		os.Remove(name)
 	}
 	bad("no image, but a changelog", func(c *Config) { c.Dir = dir }, "no image")
+}
+
+// TestImageHurries: a stop does not wait until the writer of an image has rested.
+func TestImageHurries(t *testing.T) {
+	im := &images{hurry: make(chan struct{})}
+	close(im.hurry)
+	begun := time.Now()
+	im.rest(time.Hour)
+	if took := time.Since(begun); took > time.Minute {
+		t.Errorf("it rested for %v", took)
+	}
 }

@@ -223,7 +223,7 @@ func (g *grower) save(dir string) error {
 	}
 	view := g.st.Freeze()
 	defer view.Release()
-	if _, err := image.Save(dir, view, image.Meta{Index: g.index, Term: g.term, Time: time.Now().UnixNano()}, 1); err != nil {
+	if _, err := image.Save(dir, view, image.Meta{Index: g.index, Term: g.term, Time: time.Now().UnixNano()}, 1, nil); err != nil {
 		return err
 	}
 	return g.log.Compact(g.index)
@@ -236,6 +236,6 @@ func firstImage(dir string, st *state.State) error {
 	}
 	view := st.Freeze()
 	defer view.Release()
-	_, err := image.Save(dir, view, image.Meta{Time: time.Now().UnixNano()}, 1)
+	_, err := image.Save(dir, view, image.Meta{Time: time.Now().UnixNano()}, 1, nil)
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +18,9 @@ type directFile struct {
 	n      int    // bytes of it that wait
 	direct bool
 	dirty  int // bytes written and not synced, where the file system knows no direct writes
+
+	rest    func(worked time.Duration) // after each piece; may be nil
+	resumed time.Time                  // when rest returned
 }
 
 const (
@@ -71,6 +75,10 @@ func (f *directFile) flush() error {
 	if f.dirty += n; err == nil && !f.direct && f.dirty >= syncEvery {
 		f.dirty = 0
 		err = f.File.Sync()
+	}
+	if f.rest != nil {
+		f.rest(time.Since(f.resumed))
+		f.resumed = time.Now()
 	}
 	return err
 }

@@ -30,14 +30,17 @@ type File struct {
 }
 
 // Save writes an image into dir, atomically and durably, and removes all but the
-// keep newest (at least one). A failed Save leaves the older images alone.
-func Save(dir string, v *state.View, m Meta, keep int) (File, error) {
+// keep newest (at least one). A failed Save leaves the older images alone. rest,
+// unless nil, is called again and again with the time that was worked since the last
+// call, and may wait: whoever serves on the same processors and disk needs them too.
+func Save(dir string, v *state.View, m Meta, keep int, rest func(worked time.Duration)) (File, error) {
 	out := File{Path: filepath.Join(dir, fmt.Sprintf("%s%016x", prefix, m.Index)), Index: m.Index}
 	tmp := out.Path + tmpSuffix
 	f, err := createDirect(tmp)
 	if err != nil {
 		return out, fmt.Errorf("write image: %w", err)
 	}
+	f.rest, f.resumed = rest, time.Now()
 	err = Write(f, v, m)
 	if err == nil {
 		err = f.finish()

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/master/state"
@@ -151,7 +152,7 @@ func TestFiles(t *testing.T) {
 		t.Helper()
 		v := s.Freeze()
 		defer v.Release()
-		f, err := Save(dir, v, Meta{Index: index}, 2)
+		f, err := Save(dir, v, Meta{Index: index}, 2, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +221,7 @@ func TestRenamed(t *testing.T) {
 	dir := t.TempDir()
 	v := small(t).Freeze()
 	defer v.Release()
-	f, err := Save(dir, v, Meta{Index: 5}, 1)
+	f, err := Save(dir, v, Meta{Index: 5}, 1, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +237,7 @@ func TestRenamed(t *testing.T) {
 func TestSaveFails(t *testing.T) {
 	v := state.New(0).Freeze()
 	defer v.Release()
-	if _, err := Save(filepath.Join(t.TempDir(), "none"), v, Meta{}, 1); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Save(filepath.Join(t.TempDir(), "none"), v, Meta{}, 1, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
 }
@@ -255,7 +256,7 @@ func TestSaveWhileApplying(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		defer v.Release()
-		_, err := Save(dir, v, Meta{Index: 3}, 2)
+		_, err := Save(dir, v, Meta{Index: 3}, 2, nil)
 		done <- err
 	}()
 	mk(2000, 4000)
@@ -326,4 +327,19 @@ func BenchmarkImage(b *testing.B) {
 			s.Freeze().Release()
 		}
 	})
+}
+
+// TestRest: whoever serves beside a Save is left time after each piece.
+func TestRest(t *testing.T) {
+	v := small(t).Freeze()
+	defer v.Release()
+	calls := 0
+	f, err := Save(t.TempDir(), v, Meta{Index: 5}, 1, func(worked time.Duration) {
+		if calls++; worked <= 0 {
+			t.Errorf("worked for %v", worked)
+		}
+	})
+	if want := int((f.Size + pieceSize - 1) / pieceSize); err != nil || calls != want {
+		t.Fatalf("%d rests for %d bytes, want %d: %v", calls, f.Size, want, err)
+	}
 }
