@@ -28,10 +28,10 @@ const (
 // rooms maps a package to what it may import of ours. "x/..." is a room with
 // all its inner rooms; a room may always import its own inner rooms.
 var rooms = map[string][]string{
-	"chunk": {}, "inode": {}, "status": {}, "codec": {}, "conf": {},
+	"chunk": {}, "inode": {}, "status": {}, "codec": {}, "conf": {}, "buffer": {},
 	"wire":             {"chunk", "inode", "status", "codec"},
-	"engine":           {},
-	"link":             {"chunk", "status", "wire"},
+	"engine":           {"buffer"},
+	"link":             {"chunk", "status", "wire", "buffer"},
 	"vip":              {},
 	"elect":            {},
 	"elect/runner":     {"elect", "master/journal"},

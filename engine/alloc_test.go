@@ -26,22 +26,6 @@ func TestAlloc(t *testing.T) {
 	Free(nil)
 }
 
-// TestClasses walks all sizes: classes grow, hold what they must, and are found again by
-// their own size, as Free does.
-func TestClasses(t *testing.T) {
-	last := -1
-	for n := 1; n <= maxPooled; n += Align / 2 {
-		i, size := class(n)
-		if size < n || i < last || i > last+1 || i >= len(pools) {
-			t.Fatalf("class(%d) is %d of %d bytes after class %d", n, i, size, last)
-		}
-		if j, again := class(size); j != i || again != size {
-			t.Fatalf("class(%d) is %d of %d bytes, but class(%d) is %d of %d", n, i, size, size, j, again)
-		}
-		last = i
-	}
-}
-
 func TestFreeRefusesStrangers(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"not aligned":        Alloc(8192)[100:],
@@ -56,42 +40,6 @@ func TestFreeRefusesStrangers(t *testing.T) {
 			Free(b)
 		}()
 	}
-}
-
-func TestHeapAligns(t *testing.T) {
-	for range 50 {
-		for _, n := range []int{4096, 8192, 12288, 20480} {
-			if b := heap(n); !Aligned(b) || len(b) != n || cap(b) != n {
-				t.Fatalf("heap(%d): length %d, cap %d, aligned %v", n, len(b), cap(b), Aligned(b))
-			}
-		}
-	}
-}
-
-// TestAllocApart: nobody is given what somebody else holds.
-func TestAllocApart(t *testing.T) {
-	var wg sync.WaitGroup
-	for g := range 4 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			for i := range 500 {
-				b := Alloc(1 + i%9*Align)
-				for j := 0; j < len(b); j += Align {
-					b[j] = byte(g)
-				}
-				runtime.Gosched()
-				for j := 0; j < len(b); j += Align {
-					if b[j] != byte(g) {
-						t.Error("a buffer was given out twice")
-						return
-					}
-				}
-				Free(b)
-			}
-		}()
-	}
-	wg.Wait()
 }
 
 func TestInbox(t *testing.T) {
@@ -142,12 +90,5 @@ func TestKindString(t *testing.T) {
 		if got := Kind(k).String(); got != want {
 			t.Errorf("kind %d is %q, want %q", k, got, want)
 		}
-	}
-}
-
-func BenchmarkAlloc(b *testing.B) {
-	b.ReportAllocs()
-	for b.Loop() {
-		Free(Alloc(64 << 10))
 	}
 }

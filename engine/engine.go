@@ -17,12 +17,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+
+	"github.com/varvefs/varve/buffer"
 )
 
 // Align is the unit, in bytes, of every offset, length and buffer address given to
 // Read, Write and WriteSync. It suits direct I/O on every device with logical
 // sectors of 512 or 4096 bytes.
-const Align = 4096
+const Align = buffer.Align
 
 // Kind says what an [Op] does.
 type Kind uint8

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -30,8 +31,8 @@ func (r *Reply) Decode(m wire.Message) error {
 
 // Free gives the reply's buffers back; Data must not be used any more.
 func (r *Reply) Free() {
-	free(r.Data)
-	free(r.body)
+	buffer.Put(r.Data)
+	buffer.Put(r.body)
 	r.Data, r.body = nil, nil
 }
 
@@ -139,7 +140,7 @@ func (s *calls) reply(rd *reader, h wire.Header, body []byte) error {
 func (s *calls) callback(rd *reader, h wire.Header, body []byte, k *call) error {
 	r := &Reply{Kind: h.Kind}
 	if h.Data > 0 {
-		r.Data = alloc(int(h.Data))
+		r.Data = buffer.Get(int(h.Data))
 		if err := rd.full(r.Data); err != nil {
 			r.Free()
 			k.done(&Reply{Err: status.Errorf(status.Closed, "connection lost within a reply: %v", err)})
@@ -149,7 +150,7 @@ func (s *calls) callback(rd *reader, h wire.Header, body []byte, k *call) error 
 	if h.Status != status.OK {
 		r.Err = failure(h, body)
 	} else if len(body) > 0 {
-		r.body = append(alloc(len(body))[:0], body...)
+		r.body = append(buffer.Get(len(body))[:0], body...)
 	}
 	k.done(r)
 	return nil
@@ -188,14 +189,14 @@ func (c *Conn) call(ctx context.Context, req wire.Message, data, into []byte, re
 	}
 	if len(data) > 0 {
 		if err := c.out.room(ctx); err != nil {
-			free(head)
+			buffer.Put(head)
 			return 0, over(req, err)
 		}
 	}
 	k := callPool.Get().(*call)
 	k.msg, k.into, k.n = reply, into, 0
 	if !c.calls.add(id, k) {
-		free(head)
+		buffer.Put(head)
 		return 0, c.deadErr()
 	}
 	c.send(frame{head: head, data: data, id: id})
@@ -248,7 +249,7 @@ func (c *Conn) prepare(req wire.Message, data []byte, done func(*Reply)) (f fram
 		_ = c.out.room(context.Background()) // never over; a dead connection is seen next
 	}
 	if !c.calls.add(id, &call{done: done}) {
-		free(head)
+		buffer.Put(head)
 		go done(&Reply{Err: c.deadErr()})
 		return frame{}, false
 	}
@@ -269,7 +270,7 @@ func request(id uint64, req wire.Message, data []byte) ([]byte, error) {
 	}
 	head := encode(wire.Header{Kind: req.Kind(), ID: id}, req, len(data))
 	if n := len(head) - wire.HeaderSize; n > wire.MaxBody {
-		free(head)
+		buffer.Put(head)
 		return nil, status.Errorf(status.BadMessage, "%T of %d bytes, the limit is %d", req, n, wire.MaxBody)
 	}
 	return head, nil

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -191,7 +192,7 @@ func (c *Conn) dispatch(h wire.Header, body []byte) error {
 		}
 	}
 	if len(body) > 0 {
-		r.body = append(alloc(len(body))[:0], body...)
+		r.body = append(buffer.Get(len(body))[:0], body...)
 	}
 	if c.handler == nil {
 		r.Fail(status.Errorf(status.Unsupported, "request of kind %#x: nobody serves requests here", uint16(h.Kind)))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -45,7 +46,7 @@ func newGreeter(nc net.Conn) *greeter {
 
 func (g *greeter) put(code status.Code, k wire.Kind, m wire.Message) error {
 	b := encode(wire.Header{Kind: k, Status: code}, m, 0)
-	defer free(b)
+	defer buffer.Put(b)
 	_, err := g.nc.Write(b)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
@@ -192,7 +193,7 @@ func TestBigDataBothWays(t *testing.T) {
 func TestAligned(t *testing.T) {
 	var bad atomic.Int32
 	s := listen(t, HandlerFunc(func(c *Conn, r *Request) {
-		if n := len(r.Data); n >= align && (addrOf(r.Data)%align != 0 || cap(r.Data) < (n+align-1)/align*align) {
+		if n := len(r.Data); n >= buffer.Align && (!buffer.Aligned(r.Data[:n/buffer.Align*buffer.Align]) || cap(r.Data) < (n+buffer.Align-1)/buffer.Align*buffer.Align) {
 			bad.Add(1)
 		}
 		r.Reply(nil, nil, nil)

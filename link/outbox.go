@@ -5,6 +5,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/wire"
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ func (f *frame) size() int { return len(f.head) + len(f.data) }
 
 // drop ends the life of a frame, sent or not.
 func (f *frame) drop() {
-	free(f.head)
+	buffer.Put(f.head)
 	if f.release != nil {
 		f.release()
 	}
@@ -31,7 +32,7 @@ func (f *frame) drop() {
 }
 
 func encode(h wire.Header, m wire.Message, data int) []byte {
-	return wire.AppendFrame(alloc(256)[:0], h, m, data)
+	return wire.AppendFrame(buffer.Get(256)[:0], h, m, data)
 }
 
 // outbox is the queue of frames that wait to be written. Whoever sets writing
@@ -201,7 +202,7 @@ func (o *outbox) left() (more bool) {
 		if done[i].release != nil {
 			done[i].release()
 		}
-		free(done[i].head)
+		buffer.Put(done[i].head)
 	}
 	o.mu.Lock()
 	for i := range done {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -87,8 +88,8 @@ func (d *reader) full(p []byte) error {
 
 // skip drops n bytes.
 func (d *reader) skip(n int) error {
-	b := alloc(min(n, readBuffer))
-	defer free(b)
+	b := buffer.Get(min(n, readBuffer))
+	defer buffer.Put(b)
 	for n > 0 {
 		p := b[:min(n, len(b))]
 		if err := d.full(p); err != nil {

@@ -6,12 +6,9 @@ import (
 	"io"
 	"testing"
 	"testing/iotest"
-	"unsafe"
 
 	"github.com/varvefs/varve/wire"
 )
-
-func addrOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
 
 // dribble gives at most n bytes a read.
 type dribble struct {
@@ -92,22 +89,4 @@ func FuzzReader(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestPool(t *testing.T) {
-	for _, n := range []int{0, 1, 255, 256, 257, 2048, 2049, 4095, 4096, 4097, 1 << 20, 1<<22 + 32, 1 << 23} {
-		b := alloc(n)
-		if len(b) != n {
-			t.Fatalf("%d bytes for %d", len(b), n)
-		}
-		if n >= align && (addrOf(b)%align != 0 || cap(b)%align != 0) {
-			t.Fatalf("%d bytes at %#x, capacity %d", n, addrOf(b), cap(b))
-		}
-		free(b)
-	}
-	free(make([]byte, 1000)) // not one of the pool's
-	free(make([]byte, 8192)[1:4097:4097])
-	if b := alloc(4096); addrOf(b)%align != 0 {
-		t.Fatal("the pool took a buffer that is not aligned")
-	}
 }

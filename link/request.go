@@ -3,6 +3,7 @@ package link
 import (
 	"sync/atomic"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 	"github.com/varvefs/varve/wire"
 )
@@ -34,10 +35,10 @@ type Request struct {
 // makeRoom makes room for n bytes of data.
 func (r *Request) makeRoom(head, n int) {
 	if head == 0 || n < bulkData {
-		r.Data = alloc(n)
+		r.Data = buffer.Get(n)
 		return
 	}
-	r.Room = alloc(head + n)
+	r.Room = buffer.Get(head + n)
 	r.Data = r.Room[head:]
 }
 
@@ -64,7 +65,7 @@ func (r *Request) Reply(m wire.Message, data []byte, release func()) {
 	h := wire.Header{Flags: wire.FlagReply, Kind: m.Kind(), ID: r.id}
 	head := encode(h, m, len(data))
 	if len(head)-wire.HeaderSize > wire.MaxBody || len(data) > wire.MaxData {
-		free(head)
+		buffer.Put(head)
 		head, data = r.failure(status.Errorf(status.BadMessage,
 			"reply %T of %d+%d bytes, the limits are %d+%d", m, len(head)-wire.HeaderSize, len(data), wire.MaxBody, wire.MaxData)), nil
 	}
@@ -103,10 +104,10 @@ func (r *Request) answer() bool {
 // more. Replying is still possible.
 func (r *Request) Free() {
 	if r.Room != nil {
-		free(r.Room)
+		buffer.Put(r.Room)
 	} else {
-		free(r.Data)
+		buffer.Put(r.Data)
 	}
-	free(r.body)
+	buffer.Put(r.body)
 	r.Data, r.Room, r.body = nil, nil, nil
 }

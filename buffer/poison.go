@@ -1,6 +1,6 @@
 //go:build race
 
-package engine
+package buffer
 
 // poison overwrites freed buffers in race builds, so that a test which goes on using
 // one fails by its contents too.
