@@ -56,6 +56,9 @@ func Get(n int) []byte {
 	if p, _ := pools[i].Get().(*byte); p != nil {
 		return unsafe.Slice(p, size)[:n]
 	}
+	if size >= hugeFrom {
+		return carve(i, size)[:n:size]
+	}
 	return heap(size)[:n]
 }
 

@@ -4,6 +4,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"unsafe"
 )
 
 func TestGet(t *testing.T) {
@@ -64,6 +65,25 @@ func TestHeapAligns(t *testing.T) {
 				t.Fatalf("heap(%d): length %d, cap %d, aligned %v", n, len(b), cap(b), Aligned(b))
 			}
 		}
+	}
+}
+
+// TestBlocks: blocks are whole huge pages and waste little, and the buffers of one do not overlap.
+func TestBlocks(t *testing.T) {
+	for n := hugeFrom; n <= maxPooled; {
+		i, size := class(n)
+		b := blockFor(size)
+		if b%hugePage != 0 || b < size || b%size > b/8 || b > 4*max(size, hugePage) {
+			t.Errorf("a block of %d bytes for buffers of %d", b, size)
+		}
+		seen := map[*byte]bool{}
+		for p := unsafe.SliceData(carve(i, size)); p != nil; p, _ = pools[i].Get().(*byte) {
+			if seen[p] || uintptr(unsafe.Pointer(p))%Align != 0 {
+				t.Fatalf("buffer of %d bytes at %p, before: %v", size, p, seen[p])
+			}
+			seen[p] = true
+		}
+		n = size + 1
 	}
 }
 

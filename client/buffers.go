@@ -2,9 +2,9 @@ package client
 
 import (
 	"context"
-	"math/bits"
 	"sync"
 
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/status"
 )
 
@@ -16,50 +16,47 @@ const blockSize = 1 << 20
 // block is sent without waiting for what may still come before it, in bytes.
 const fullEnough = 64 << 10
 
-// Buffers come in classes of 4 KiB, 16 KiB, ... 1 MiB.
+// Buffers have 4 KiB, 16 KiB, ... 1 MiB: an extent that grows moves seldom.
 const (
 	smallestBuffer = 4 << 10
-	bufferClasses  = 5
+	bufferStep     = 4
 )
 
-var bufferPools [bufferClasses]sync.Pool
-
-// buffer is memory of unwritten data. Extents that were split share it; the
+// sharedBuffer is memory of unwritten data. Extents that were split share it; the
 // count of sharers is guarded by the mutex of the node that the data is of.
-type buffer struct {
+type sharedBuffer struct {
 	b      []byte
-	class  int
 	users  int
 	budget *budget
 }
 
+var sharedBuffers = sync.Pool{New: func() any { return new(sharedBuffer) }}
+
 // newBuffer returns a buffer of at least n bytes, n <= blockSize, for one user.
-func (b *budget) newBuffer(n int) *buffer {
-	class := 0
-	if n > smallestBuffer {
-		class = (bits.Len(uint(n-1)) - 12 + 1) / 2
+func (b *budget) newBuffer(n int) *sharedBuffer {
+	size := smallestBuffer
+	for size < n {
+		size *= bufferStep
 	}
-	buf, _ := bufferPools[class].Get().(*buffer)
-	if buf == nil {
-		buf = &buffer{b: make([]byte, smallestBuffer<<(2*class)), class: class}
-	}
-	buf.users, buf.budget = 1, b
-	b.add(int64(len(buf.b)))
-	return buf
+	s := sharedBuffers.Get().(*sharedBuffer)
+	s.b, s.users, s.budget = buffer.Get(size), 1, b
+	b.add(int64(size))
+	return s
 }
 
 // release ends the use by one extent.
-func (b *buffer) release() {
-	b.users--
-	if b.users > 0 {
+func (s *sharedBuffer) release() {
+	s.users--
+	if s.users > 0 {
 		return
 	}
-	if b.users < 0 {
+	if s.users < 0 {
 		panic("BUG: a buffer is released twice")
 	}
-	b.budget.add(-int64(len(b.b)))
-	b.budget = nil
-	bufferPools[b.class].Put(b)
+	s.budget.add(-int64(len(s.b)))
+	buffer.Put(s.b)
+	*s = sharedBuffer{}
+	sharedBuffers.Put(s)
 }
 
 // budget bounds the memory of data that is not yet durable. It is a gate, not

@@ -13,7 +13,7 @@ type extent struct {
 	zero bool   // the bytes are zeros; data and buf are nil
 	trim bool   // with zero: a WriteTrim, n reaches to the end of the chunk
 	data []byte // n bytes in buf
-	buf  *buffer
+	buf  *sharedBuffer
 
 	stamp uint64 // order of writing, in the node
 	born  int64  // monotonic nanoseconds of the first byte

@@ -12,6 +12,8 @@ import (
 	"github.com/VictoriaMetrics/metrics"
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
+
+	"github.com/varvefs/varve/buffer"
 )
 
 // requests carries the kernel's requests from /dev/fuse to go-fuse, which calls
@@ -50,7 +52,7 @@ const (
 )
 
 func newFrame(size int) *frame {
-	return &frame{in: make([]byte, size), out: make([]byte, size)}
+	return &frame{in: buffer.Get(size), out: buffer.Get(size)}
 }
 
 // newRequests takes over fd and answers INIT. spinFor is how long to wait awake,
