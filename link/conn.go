@@ -55,7 +55,7 @@ func newConn(nc net.Conn, rd *reader, cfg *Config, met *counters, h Handler) *Co
 	}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
-			c.raw = raw
+			c.raw, rd.src = raw, newSocketReader(raw)
 		}
 	}
 	c.calls.pending = make(map[uint64]*call)

@@ -305,7 +305,7 @@ func (c *Conn) writeQueued() {
 	frames := len(o.batch)
 	o.mu.Unlock()
 
-	n, err := c.writeNow(o.iov)
+	n, err := c.writeNow(o.iov, bytes)
 	if err != nil {
 		c.fail(c.lost("write to", err))
 	} else if n < bytes {
@@ -331,40 +331,17 @@ func (o *outbox) handOver() {
 	o.work.Signal()
 }
 
-// writeNow writes what the socket takes without waiting. The caller has the
-// right to write, so that the fields of now are its own.
-func (c *Conn) writeNow(iov [][]byte) (int, error) {
+// writeNow writes what the socket takes of iov, which has that many bytes, without
+// waiting. The caller has the right to write, so that the fields of now are its own.
+func (c *Conn) writeNow(iov [][]byte, bytes int) (int, error) {
 	w := &c.out.now
-	w.iov, w.n, w.err = iov, 0, nil
+	w.iov, w.bytes, w.n, w.err = iov, bytes, 0, nil
 	err := c.raw.Write(w.try)
 	w.iov = nil
 	if err == nil && w.err != unix.EAGAIN {
 		err = w.err
 	}
 	return max(w.n, 0), err
-}
-
-// nonblocking is one attempt to write. try is its method attempt, bound once
-// so that a write makes no garbage.
-type nonblocking struct {
-	iov [][]byte
-	n   int
-	err error
-	try func(fd uintptr) bool
-}
-
-// attempt returns true in any case: the socket is not to be waited for.
-func (w *nonblocking) attempt(fd uintptr) bool {
-	for {
-		if len(w.iov) == 1 {
-			w.n, w.err = unix.Write(int(fd), w.iov[0])
-		} else {
-			w.n, w.err = unix.Writev(int(fd), w.iov)
-		}
-		if w.err != unix.EINTR {
-			return true
-		}
-	}
 }
 
 // advance drops the first n bytes of iov.
