@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,4 +236,60 @@ func sharedBlocks(s *Store) error {
 		}
 	}
 	return nil
+}
+
+// TestCleanerOutrun: writers leave the cleaner segments at hand, although more could be made:
+// the one who makes them is the cleaner. It is held up in the middle of a segment until the
+// writers cannot go on.
+func TestCleanerOutrun(t *testing.T) {
+	s := mustOpen(t, smallConfig(sim.New(sim.Config{Seed: 1})))
+	defer s.Close()
+	write := func(id chunk.ID) error {
+		_, err := s.Write(Write{Chunk: id, Version: 1, Create: true, Data: fill(200<<10, uint64(id))})
+		return err
+	}
+	for id := chunk.ID(1); id < 6; id++ {
+		if err := errors.Join(write(id), s.Sync([]chunk.ID{id})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.mu.Lock()
+	r := s.index.find(1)
+	r.flags |= recSwitch
+	g := s.segs[s.index.all(&r.body)[0].seg]
+	g.evict = true
+	s.unlock()
+	s.wakeKeeper()
+	until := func(what string, done func() bool) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatal(what)
+			}
+		}
+	}
+	until("the cleaner does not begin", func() bool {
+		s.mu.Lock()
+		defer s.unlock()
+		return g.state == segCleaning
+	})
+	var written atomic.Int64
+	go func() {
+		for id := chunk.ID(10); id < 50 && write(id) == nil; id++ {
+			written.Add(1)
+		}
+	}()
+	last, same := int64(0), 0
+	until("the writer needs no room", func() bool {
+		if n := written.Load(); n != last {
+			last, same = n, 0
+		}
+		same++
+		return same > 50
+	})
+	s.mu.Lock()
+	r.flags &^= recSwitch
+	s.changed.Broadcast()
+	s.unlock()
+	until("the cleaner and the writer wait for each other", func() bool { return written.Load() == 40 })
 }

@@ -88,7 +88,7 @@ func (s *Store) keepOnce() bool {
 }
 
 // growAhead is how many segments the keeper has ready to be opened at any time.
-const growAhead = dataFloor + 3
+const growAhead = dataFloor + 8
 
 // lowWater is the number of free segments, made or not, below which the keeper cleans. mu
 // is held.

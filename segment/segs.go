@@ -167,8 +167,10 @@ func (s *Store) sealFrame(g *segment, next uint32) *frame {
 	return &frame{store: s, head: &s.heads[g.head], seg: g, buf: buf, off: at, size: uint32(len(buf)), seal: true, closed: true}
 }
 
-// floor says how many free segments an opening must leave for those who come before:
+// floor says how many segments at hand an opening must leave for those who come before:
 // the cleaner always finds one, then what frees space or changes no data, then data.
+// Segments that are not made yet do not count: it is the keeper who makes them, and while
+// it cleans it would wait for itself.
 func floor(h *head, urgent bool) int {
 	switch {
 	case h.n == headClean:
@@ -183,14 +185,13 @@ func floor(h *head, urgent bool) int {
 // one it leaves. It reports whether there was one. mu is held and the head has no open
 // frame.
 func (s *Store) roll(h *head, least int) bool {
-	if s.freeSegments() <= least {
-		s.wakeKeeper()
+	if s.atHand() <= least {
+		s.wakeKeeper() // which makes more, or cleans
 		return false
 	}
 	g := s.pick(h)
 	if g == nil {
-		s.wakeKeeper() // there is room for more segments, they are not made yet
-		return false
+		return false // the preparer has it
 	}
 	if old := h.seg; old != nil {
 		if old.frames > 0 {
@@ -203,7 +204,7 @@ func (s *Store) roll(h *head, least int) bool {
 	if h.n != headClean {
 		s.progress()
 	}
-	g.reserve = s.freeSegments() < dataFloor
+	g.reserve = s.atHand() < dataFloor
 	if s.atHand() < growAhead || s.freeSegments() < s.lowWater() {
 		s.wakeKeeper()
 	}

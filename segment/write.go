@@ -300,7 +300,7 @@ func (s *Store) headOf(id chunk.ID, h *head) *head {
 func (s *Store) tryReserve(h *head, p *part, urgent bool, n uint32, pieces int) (*frame, uint32, bool) {
 	for {
 		if h.seg != nil && h.seg.reserve && !urgent && h.n != headClean {
-			if s.freeSegments() < dataFloor {
+			if s.atHand() < dataFloor {
 				s.wakeKeeper()
 				return nil, 0, false
 			}
