@@ -30,7 +30,7 @@ func blockFor(size int) int {
 // wait in the pool. Any of them keeps the whole block from the collector.
 func carve(i, size int) []byte {
 	n := blockFor(size)
-	b := make([]byte, n+hugePage) // what is not in whole pages is never touched
+	b := make([]byte, n+hugePage) // the rest is never used: the heap gives no such alignment
 	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (hugePage - 1)
 	b = b[skip : skip+n]
 	_ = unix.Madvise(b, unix.MADV_HUGEPAGE) // an old kernel, or one without: no harm
