@@ -227,6 +227,7 @@ func (s *Store) prepareOne() bool {
 	s.mu.Lock()
 	defer s.unlock()
 	s.preparing--
+	s.changed.Broadcast() // in any case: a head that found none but this one waits
 	if err != nil {
 		if s.usable() == nil {
 			s.log.Warn("segment not prepared", "segment", g.n, "error", err)
@@ -237,7 +238,6 @@ func (s *Store) prepareOne() bool {
 	}
 	g.state = segFree
 	s.written = append(s.written, g)
-	s.changed.Broadcast()
 	return true
 }
 
