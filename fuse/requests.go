@@ -33,6 +33,7 @@ type requests struct {
 
 	turns   *turns // the file system's
 	spinner spin   // of the one whose turn it is
+	follow  *following
 	running sync.WaitGroup
 	ending  sync.Once
 	dead    chan struct{} // closed when the connection to the kernel is: unmounted or aborted
@@ -66,6 +67,7 @@ func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns 
 		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
 	}
 	r.spinner.init(spinFor, set)
+	r.follow = newFollowing(set)
 	r.turns.admit = r.admit
 	err := r.initialize()
 	if err != nil {
@@ -126,9 +128,11 @@ func (r *requests) admit() {
 // work reads and answers requests, one after the other, as long as it is its turn.
 func (r *requests) work() {
 	defer r.running.Done()
+	beside := r.follow.reader()
+	defer beside.end()
 	for answered := false; ; answered = true {
 		b := r.large.Get().(*frame)
-		fd, n, err := r.read(b.in, answered)
+		fd, n, err := r.read(b.in, answered && !beside.near())
 		if err != nil {
 			r.large.Put(b)
 			r.ending.Do(func() { close(r.dead) })
@@ -142,7 +146,9 @@ func (r *requests) work() {
 		if keep {
 			number = header(b.in).Unique // which go-fuse need not leave as it is
 			r.turns.keep(number)
+			beside.next(header(b.in).Pid)
 		} else {
+			beside.end()
 			r.admit()
 		}
 		if err := r.answer(fd, b, n); err != nil {
