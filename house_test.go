@@ -41,7 +41,7 @@ var rooms = map[string][]string{
 	"segment":          {"chunk", "status", "codec", "engine/..."},
 	"master/offheap":   {},
 	"master/state":     {"chunk", "inode", "status", "codec", "master/offheap"},
-	"master/journal":   {"chunk", "status", "codec", "engine"},
+	"master/journal":   {"chunk", "status", "codec", "engine/..."},
 	"master/image":     {"chunk", "inode", "status", "codec", "master/state"},
 	"master/placement": {"chunk", "status", "master/offheap"},
 	"master/locks":     {"inode", "status"},

@@ -3,13 +3,12 @@ package host
 import (
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/engine"
+	"github.com/varvefs/varve/engine/blocking"
 )
 
 // zeroPiece is the size of one write of File.Zero, in bytes: larger ones gain nothing,
@@ -107,9 +106,9 @@ func (f *File) Transfer(kind engine.Kind, buf []byte, off int64) error {
 		case engine.Write:
 			n, err = unix.Pwrite(f.fd, buf, off)
 		case engine.WriteSync:
-			n, err = f.writeSync(buf, off)
+			n, err = blocking.WriteSync(f.fd, buf, off)
 		case engine.Sync:
-			n, err = len(buf), unix.Fdatasync(f.fd)
+			n, err = len(buf), blocking.Datasync(f.fd)
 		}
 		if err == unix.EINTR {
 			continue
@@ -129,20 +128,6 @@ func Whole(kind engine.Kind, n, want int, err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return io.ErrShortWrite
-}
-
-// writeSync writes buf and waits until it, and what is needed to read it back, is on
-// stable storage. The call is made by hand because unix.Pwritev2 allocates.
-func (f *File) writeSync(buf []byte, off int64) (int, error) {
-	iov := unix.Iovec{Base: unsafe.SliceData(buf)}
-	iov.SetLen(len(buf))
-	n, _, errno := unix.Syscall6(unix.SYS_PWRITEV2, uintptr(f.fd), uintptr(unsafe.Pointer(&iov)), 1,
-		uintptr(off), uintptr(uint64(off)>>32), unix.RWF_DSYNC)
-	runtime.KeepAlive(buf)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // Zero writes zeros; see [engine.File].

@@ -54,6 +54,8 @@ var mutations = []mutation{
 		"return s.testify()", "return nil"},
 	{"cleaner-pins", "a segment is freed under those who read it", "segment/clean.go",
 		"for g.pins > 0 {", "for g.pins > 0 && false {"},
+	{"cleaner-floor", "what writers must leave for the cleaner includes segments that only the cleaner could make", "segment/segs.go",
+		"if s.atHand() <= least {", "if s.freeSegments() <= least {"},
 	{"cleaner-import", "the cleaner does not wait for the commit of an import", "segment/import.go",
 		"r.flags = r.flags&^recDamaged | recSwitch", "r.flags = r.flags &^ recDamaged"},
 	{"tombstone", "a deletion is forgotten while there are older entries", "segment/clean.go",

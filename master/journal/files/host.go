@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/varvefs/varve/engine/blocking"
 )
 
 // lockName is the file whose lock says that the directory is in use.
@@ -137,9 +139,10 @@ func (h Host) Open(name string, direct bool) (File, error) {
 	return &osFile{f: f, fd: int(f.Fd()), name: path}, nil
 }
 
-func (o *osFile) write(b []byte, off int64, flags int) error {
+// write has call write b at off, whole.
+func (o *osFile) write(b []byte, off int64, call func(fd int, b []byte, off int64) (int, error)) error {
 	for {
-		n, err := unix.Pwritev2(o.fd, [][]byte{b}, off, flags)
+		n, err := call(o.fd, b, off)
 		if err == unix.EINTR {
 			continue
 		}
@@ -153,12 +156,12 @@ func (o *osFile) write(b []byte, off int64, flags int) error {
 	}
 }
 
-func (o *osFile) Write(b []byte, off int64) error     { return o.write(b, off, 0) }
-func (o *osFile) WriteSync(b []byte, off int64) error { return o.write(b, off, unix.RWF_DSYNC) }
+func (o *osFile) Write(b []byte, off int64) error     { return o.write(b, off, unix.Pwrite) }
+func (o *osFile) WriteSync(b []byte, off int64) error { return o.write(b, off, blocking.WriteSync) }
 
 func (o *osFile) Sync() error {
 	for {
-		if err := unix.Fdatasync(o.fd); err == nil {
+		if err := blocking.Datasync(o.fd); err == nil {
 			return nil
 		} else if err != unix.EINTR {
 			return fmt.Errorf("%s: fdatasync: %w", o.name, err)

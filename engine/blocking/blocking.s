@@ -1,0 +1,1 @@
+// Lets blocking.go declare functions without a body, which the runtime has.
