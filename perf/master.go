@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/varvefs/varve/link"
 	"github.com/varvefs/varve/master/image"
 )
 
@@ -72,13 +73,20 @@ func largeTree(ctx context.Context, o *MasterOptions, key masterSecret, r *Repor
 	r.add("restart: chunks", first.at("varve_master_start_seconds{phase=\"chunks\"}"), "s")
 	r.memory("memory a file, tree", first, bare, o.Files)
 	o.Progress("two chunkservers tell their copies")
-	begun := time.Now()
-	for id := range treeServers {
-		s, err := tellCopies(ctx, p, key, id, o.Files)
+	var servers []*link.Conn
+	for id := range treeServers { // all come before one has told all, as after a start
+		s, err := enrol(ctx, p, key, id)
 		if err != nil {
 			return err
 		}
 		defer s.Close()
+		servers = append(servers, s)
+	}
+	begun := time.Now()
+	for _, s := range servers {
+		if err := tellCopies(ctx, s, o.Files); err != nil {
+			return err
+		}
 	}
 	r.add("copies told", 2*float64(o.Files)/time.Since(begun).Seconds()/1e6, "M/s")
 	told, err := p.figures()

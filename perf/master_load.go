@@ -143,8 +143,8 @@ func (c *masterClient) call(req, reply wire.Message) error {
 // reportCopies is how many copies a chunkserver tells at once, as a real one.
 const reportCopies = 4096
 
-// tellCopies plays a chunkserver that has a copy of each of the first n chunks.
-func tellCopies(ctx context.Context, p *masterProcess, key masterSecret, id chunk.Server, n int) (*link.Conn, error) {
+// enrol plays a chunkserver that comes to a master.
+func enrol(ctx context.Context, p *masterProcess, key masterSecret, id chunk.Server) (*link.Conn, error) {
 	c, err := dialMaster(ctx, p.ports, key, wire.RoleChunkd, link.HandlerFunc(func(_ *link.Conn, r *link.Request) {
 		r.Free()
 		r.Reply(&wire.Empty{}, nil, nil)
@@ -153,17 +153,19 @@ func tellCopies(ctx context.Context, p *masterProcess, key masterSecret, id chun
 		return nil, err
 	}
 	reg := &wire.Register{Server: id, Addr: treeServers[id], Disks: []wire.Disk{{Path: "/d", ID: uint64(id), Total: 1 << 50, Free: 1 << 49}}}
-	if err := c.Call(ctx, reg, nil, &wire.RegisterReply{}); err != nil {
-		return nil, err
-	}
+	return c, c.Call(ctx, reg, nil, &wire.RegisterReply{})
+}
+
+// tellCopies says that a chunkserver has a copy of each of the first n chunks.
+func tellCopies(ctx context.Context, c *link.Conn, n int) error {
 	for at := 0; at < n; at += reportCopies {
 		report := &wire.Report{Copies: make([]wire.Copy, min(reportCopies, n-at)), Last: at+reportCopies >= n}
 		for i := range report.Copies {
 			report.Copies[i] = wire.Copy{Chunk: chunk.ID(at + i + 1), Version: 1, Length: 4096}
 		}
 		if err := c.Call(ctx, report, nil, &wire.Empty{}); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return c, nil
+	return nil
 }

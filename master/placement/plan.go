@@ -10,7 +10,7 @@ import (
 
 // How much one Next looks at.
 const (
-	wakeLimit    = 20_000 // slots whose waiting time is over
+	wakeLimit    = 20_000 // slots whose waiting time is over, or that wait no more
 	lookLimit    = 5_000  // slots that are waiting for an order
 	refusalLimit = 256    // slots in a row that no server has capacity for
 	verifyLimit  = 16     // Verify orders of a server at once
@@ -63,17 +63,18 @@ func (p *Placement) Next(now int64) []Order {
 			p.recount(ref)
 		}
 	}
-	looked := 0
+	looked, passed := 0, 0
 	for _, place := range []uint8{placeHot, placeVerify, placeUnder, placeExcess} {
 		q := &p.queues[place]
 		refused := 0
-		for n := q.len(); n > 0 && refused < refusalLimit && looked < lookLimit; n-- {
-			looked++
+		for n := q.len(); n > 0 && refused < refusalLimit && looked < lookLimit && passed < wakeLimit; n-- {
 			ref := q.pop()
 			s := p.table.at(ref)
 			if !s.live() || s.place != place {
+				passed++
 				continue
 			}
+			looked++
 			s.place = placeNone
 			if p.consider(now, ref, &out) == busy {
 				refused++

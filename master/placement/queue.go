@@ -13,26 +13,38 @@ const (
 	places
 )
 
-// queue is a FIFO of slot numbers.
+// queueBlock is how many slot numbers lie together, 16 KiB.
+const queueBlock = 4096
+
+// queue is a FIFO of slot numbers. It can have tens of millions for a moment, when a server
+// has gone: it grows without a copy, and gives back what it has been emptied of.
 type queue struct {
-	refs []uint32
-	head int
+	blocks     []*[queueBlock]uint32
+	head, tail int // the first in the first block; the next free one in the last
+	n          int
 }
 
-func (q *queue) len() int { return len(q.refs) - q.head }
+func (q *queue) len() int { return q.n }
 
 func (q *queue) push(ref uint32) {
-	if q.head > 1024 && q.head*2 > len(q.refs) {
-		q.refs = append(q.refs[:0], q.refs[q.head:]...)
-		q.head = 0
+	if len(q.blocks) == 0 || q.tail == queueBlock {
+		q.blocks, q.tail = append(q.blocks, new([queueBlock]uint32)), 0
 	}
-	q.refs = append(q.refs, ref)
+	q.blocks[len(q.blocks)-1][q.tail] = ref
+	q.tail++
+	q.n++
 }
 
 func (q *queue) pop() uint32 {
-	ref := q.refs[q.head]
-	if q.head++; q.head == len(q.refs) {
-		q.refs, q.head = q.refs[:0], 0
+	ref := q.blocks[0][q.head]
+	q.head++
+	q.n--
+	switch {
+	case q.n == 0:
+		q.blocks, q.head, q.tail = q.blocks[len(q.blocks)-1:], 0, 0
+	case q.head == queueBlock:
+		q.blocks[0] = nil
+		q.blocks, q.head = q.blocks[1:], 0
 	}
 	return ref
 }
