@@ -12,7 +12,8 @@
 // The mount itself is made here with mount(2) on an own /dev/fuse descriptor
 // (device.go). requests.go reads requests from it, one goroutine at a time
 // (turns.go), which waits awake for the next one for a moment when it has just
-// answered (spin.go); go-fuse takes them apart, calls the methods here and puts the
+// answered (spin.go), or stays on the processor of a caller that calls again and again
+// (follow.go); go-fuse takes them apart, calls the methods here and puts the
 // answers together. A duplicate of the descriptor carries notifications that
 // go-fuse cannot send (notify.go).
 //
