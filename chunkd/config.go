@@ -20,6 +20,7 @@ type Config struct {
 	Version   string        // of the program
 	Backend   string        // auto, uring or posix
 	Limit     uint64        // bytes to use in each directory; 0: what is free less a reserve
+	Share     int           // stores that share the file system of each directory; 0: 1
 	NoLending bool          // do not let mounts on this host read the disks themselves
 	Scrub     time.Duration // in which all that is stored is read and checked, again and again; 0: never
 	Metrics   *metrics.Set

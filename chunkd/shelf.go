@@ -298,7 +298,7 @@ func makeDir(dir string) error {
 // openStore opens the disk's store, or makes it for an identity.
 func (d *disk) openStore(cfg *Config, create *segment.Identity) error {
 	store, err := segment.Open(segment.Config{
-		Disk: d.eng, Limit: cfg.Limit, Scrub: cfg.Scrub, SlowAfter: cfg.SlowAfter, SegmentSize: segmentSize(cfg), ContainerSegments: cfg.ContainerSegments,
+		Disk: d.eng, Limit: cfg.Limit, Share: cfg.Share, Scrub: cfg.Scrub, SlowAfter: cfg.SlowAfter, SegmentSize: segmentSize(cfg), ContainerSegments: cfg.ContainerSegments,
 		Metrics: cfg.Metrics, Log: cfg.Log.With("dir", d.path), Create: create,
 	})
 	if err != nil {

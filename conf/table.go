@@ -63,6 +63,7 @@ type Chunkd struct {
 	Gossip    Addr     `toml:"gossip" default:"" help:"listen for gossip here (usually 0.0.0.0:9426), TCP and UDP; empty: none"`
 	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
 	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`
+	Share     int      `toml:"share" default:"1" check:"1..1000" help:"stores on the file system of each directory: each counts its part of what is free as its own"`
 	Scrub     Duration `toml:"scrub" default:"168h" help:"time in which everything stored is read and checked, again and again; 0s: never"`
 	Lend      bool     `toml:"lend" default:"true" help:"let mounts on this host read the disks themselves: they get descriptors for reading"`
 	Labels    string   `toml:"labels" default:"" help:"labels of this server, letters A to Z"`

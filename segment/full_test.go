@@ -293,3 +293,18 @@ func TestCleanerOutrun(t *testing.T) {
 	s.unlock()
 	until("the cleaner and the writer wait for each other", func() bool { return written.Load() == 40 })
 }
+
+// TestShare: stores on one file system do not count the same free bytes twice.
+func TestShare(t *testing.T) {
+	total := func(share int) uint64 {
+		cfg := smallConfig(sim.New(sim.Config{Seed: 1, Capacity: 1 << 30}))
+		cfg.Limit, cfg.Share = 0, share
+		s := mustOpen(t, cfg)
+		defer s.Close()
+		return s.Space().Total
+	}
+	one, four := total(1), total(4)
+	if 4*four > one+one/100 || 4*four < one-one/8 {
+		t.Errorf("a store that shares its file system with three has %d bytes, alone %d", four, one)
+	}
+}

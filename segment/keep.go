@@ -114,7 +114,7 @@ func (s *Store) measure() error {
 		s.unlock()
 		limit = own
 		if keep := total / 100 * 3; free > keep {
-			limit += free - keep
+			limit += (free - keep) / s.share
 		}
 	}
 	s.mu.Lock()

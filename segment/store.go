@@ -21,6 +21,7 @@ import (
 type Config struct {
 	Disk              engine.Disk
 	Limit             uint64 // bytes to use at most; 0: what the file system has, less a reserve
+	Share             int    // stores on that file system, each of which takes its part of what is free; 0: 1
 	SegmentSize       uint32 // bytes, of a new store; 64 MiB
 	ContainerSegments uint32 // segments in one file, of a new store; 8
 	Metrics           *metrics.Set
@@ -69,6 +70,7 @@ type Store struct {
 	disk  engine.Disk
 	log   *slog.Logger
 	limit uint64
+	share uint64
 	step  func() bool
 	stat  *stats
 
@@ -186,7 +188,7 @@ func (c *Config) defaults() {
 // open until the store is closed.
 func Open(cfg Config) (*Store, error) {
 	cfg.defaults()
-	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, step: cfg.step, queues: strings.HasPrefix(cfg.Disk.Backend(), "uring"), imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}), crowded: make(map[chunk.ID]time.Time),
+	s := &Store{disk: cfg.Disk, log: cfg.Log, limit: cfg.Limit, share: uint64(max(cfg.Share, 1)), step: cfg.step, queues: strings.HasPrefix(cfg.Disk.Backend(), "uring"), imports: make(map[uint64]*Import), mergeable: make(map[chunk.ID]struct{}), crowded: make(map[chunk.ID]time.Time),
 		events: make(chan Event, 1024), keeper: make(chan struct{}, 1), prepare: make(chan struct{}, 1), stop: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
 	s.index = newIndex(s.touched)

@@ -90,7 +90,7 @@ func runChunkd(c *cobra.Command, f *conf.File) error {
 	server, err = chunkd.Start(chunkd.Config{
 		Dirs: f.Chunkd.Dirs, Key: key, DataAddr: string(f.Chunkd.Listen), Advertise: string(f.Chunkd.Advertise),
 		Masters: discover(c.Context(), f, key, f.Chunkd.Masters, func(m gossip.Meta) uint16 { return m.Servers }, log), HTTP: mon.addr, Labels: f.Chunkd.Labels, Version: version,
-		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Scrub: time.Duration(f.Chunkd.Scrub), NoLending: !f.Chunkd.Lend, Metrics: set, Log: log,
+		Backend: f.Chunkd.Backend, Limit: uint64(f.Chunkd.Limit), Share: f.Chunkd.Share, Scrub: time.Duration(f.Chunkd.Scrub), NoLending: !f.Chunkd.Lend, Metrics: set, Log: log,
 	})
 	if err != nil {
 		return err

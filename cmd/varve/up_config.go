@@ -127,9 +127,9 @@ func writeConfigs(a upArgs, p upPorts) error {
 		daemons += fmt.Sprintf("seeds = [%s]\n", quoted(p.Gossip[:]...))
 		chunkservers = append(chunkservers, p.Chunkservers2)
 	}
-	daemons += fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[metalogger]\ndir = %q\nname = \"metalogger\"\nsync = %q\n\n[chunkd]\nmasters = [%s]\nbackend = %q\nlimit = %q\n",
+	daemons += fmt.Sprintf("\n[master]\ndir = %q\nname = \"master\"\nclients = %q\nchunkservers = %q\nhttp = %q\nsync = %q\n\n[metalogger]\ndir = %q\nname = \"metalogger\"\nsync = %q\n\n[chunkd]\nmasters = [%s]\nbackend = %q\nlimit = %q\nshare = %d\n",
 		filepath.Join(a.dir, "master"), p.Clients, p.Chunkservers, p.HTTP, a.sync, filepath.Join(a.dir, "metalogger"), a.sync,
-		quoted(chunkservers...), a.backend, a.limit)
+		quoted(chunkservers...), a.backend, a.limit, a.servers)
 	if err := os.WriteFile(filepath.Join(a.dir, "client.toml"), []byte(cluster+mount), 0o600); err != nil {
 		return err
 	}
