@@ -32,7 +32,7 @@ type Master struct {
 	VIP           []string `toml:"vip" default:"" check:"prefixes" help:"virtual addresses that the leading master has, as ADDRESS/BITS, e.g. 10.0.0.10/32"`
 	VIPInterface  string   `toml:"vip-interface" default:"" help:"network interface for the virtual addresses; empty: the one in the network of the first"`
 	User          string   `toml:"user" default:"" help:"user to run as under its supervisor, which keeps the rights it was started with; empty: the same"`
-	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when a majority has it on disk (fsync), or when a majority has it written and the disk follows within 100 ms (quorum)"`
+	Sync          string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"acknowledge a change when a majority has it on disk (fsync), or when a majority has it written and the disk follows within 50 ms (quorum)"`
 	ImageEvery    Duration `toml:"image-every" default:"1h" help:"time between two images of the tree"`
 	ImagesKept    int      `toml:"images-kept" default:"3" check:"1..100" help:"images to keep"`
 	SessionLease  Duration `toml:"session-lease" default:"10s" help:"how long a silent mount keeps its rights"`

@@ -104,6 +104,17 @@ func ownHost(q quorum) string {
 	if err != nil || len(ips) == 0 {
 		return ""
 	}
+	return outward(ips)
+}
+
+// outward is the first address that other hosts can reach: Debian's /etc/hosts has a
+// host's own name at 127.0.1.1, too.
+func outward(ips []string) string {
+	for _, ip := range ips {
+		if a := net.ParseIP(ip); a != nil && !a.IsLoopback() {
+			return ip
+		}
+	}
 	return ips[0]
 }
 

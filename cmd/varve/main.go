@@ -1,6 +1,6 @@
 // Command varve is the whole of Varve: every daemon and every tool is a
-// subcommand, and a link to it called mfsmount, mfssetgoal, ... behaves as that
-// tool of MooseFS. This package only reads settings and wires rooms together.
+// subcommand, a link to it called mfsmount, mfssetgoal, ... behaves as that
+// tool of MooseFS, and one called mount.TYPE as mount(8) wants it. This package only reads settings and wires rooms together.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -29,7 +30,11 @@ func main() {
 
 // rootFor gives the command for the name that the binary was called by.
 func rootFor(name string) *cobra.Command {
-	if c := mooseCommand(name); c != nil {
+	c := mooseCommand(name)
+	if strings.HasPrefix(name, helperPrefix) {
+		c = helperCommand(name)
+	}
+	if c != nil {
 		c.SilenceUsage, c.SilenceErrors = true, true
 		return c
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,7 +40,7 @@ func mooseCommand(name string) *cobra.Command {
 }
 
 // mfsmountCommand is mfsmount(8): [HOST[:PORT]:[PATH]] [options] MOUNTPOINT,
-// also in the order in which mount(8) calls it from fstab.
+// also in the order in which mount.fuse(8) calls it for a line of fstab.
 func mfsmountCommand() *cobra.Command {
 	var a mountArgs
 	var host, port, sub string
@@ -65,28 +64,14 @@ func mfsmountCommand() *cobra.Command {
 		if len(args) == 2 {
 			a.source = args[0]
 		}
-		moose, rest := fuse.SplitMooseOptions(a.options)
-		if h := moose["mfsmaster"]; h != "" {
-			host = h
-		}
-		if p := moose["mfsport"]; p != "" {
-			port = p
-		}
-		if d := moose["mfssubfolder"]; d != "" {
-			sub = d
-		}
-		if host != "" {
-			a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
-		}
-		var err error
-		if a.master, a.path, err = splitSource(a.source); err != nil {
+		if err := a.readMoose(host, port, sub); err != nil {
 			return err
 		}
 		f, err := s.loadTool(c, a.master)
 		if err != nil {
 			return err
 		}
-		f.Mount.Options = rest
+		f.Mount.Options = a.options
 		return mountNow(c.Context(), f, a)
 	})
 	return c

@@ -140,6 +140,9 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	}
 	log.Info("mounted", "dir", dir, "masters", f.Cluster.Masters, "path", a.path)
 	tellParent(mon.addr, nil)
+	if err := tellSystemd(); err != nil {
+		log.Warn("a service that waits for this mount does not start", "err", err)
+	}
 	go func() {
 		<-ctx.Done()
 		unmount(server, log)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -33,6 +34,25 @@ func tellParent(text string, err error) {
 		fmt.Fprintf(f, "ready %s\n", text)
 	}
 	f.Close()
+}
+
+// tellSystemd reports to the service manager that this process is ready, if it was
+// started as a service of Type=notify: see sd_notify(3).
+func tellSystemd() error {
+	name := os.Getenv("NOTIFY_SOCKET")
+	if name == "" {
+		return nil
+	}
+	os.Unsetenv("NOTIFY_SOCKET")
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err == nil {
+		_, err = c.Write([]byte("READY=1"))
+		c.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("tell the service manager: %w", err)
+	}
+	return nil
 }
 
 // reporting has a waiting parent told why a command failed.

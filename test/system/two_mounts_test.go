@@ -2,9 +2,12 @@ package system
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"github.com/varvefs/varve/conf"
 )
 
 // second mounts the cluster on another directory until the test ends.
@@ -35,4 +38,28 @@ func TestTwoMounts(t *testing.T) {
 	c.sh("O=" + other + `
 		for m in $M $M $M $M $O $O $O $O; do n=$((${n:-0}+1)); (for i in $(seq 200); do echo "$n $i" >> $m/log; done) & done; wait
 		test $(wc -l < $M/log) = 1600; test $(sort -u $O/log | wc -l) = 1600`)
+}
+
+// TestMountHelper: called as mount(8) calls mount.TYPE, the binary mounts, and the
+// mount has the name that the line of fstab has.
+func TestMountHelper(t *testing.T) {
+	c := start(t)
+	f, err := conf.Load(filepath.Join(c.dir, "client.toml"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.sh("mkdir $M/sub; echo here > $M/sub/a")
+	dir, source := filepath.Join(t.TempDir(), "dir"), f.Cluster.Masters[0]+":/sub"
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	helper := exec.Command(program)
+	helper.Args = []string{"/sbin/mount.varve", source, dir, "-v", "-o", "rw,noexec,_netdev", "--config", filepath.Join(c.dir, "client.toml")}
+	if out, err := helper.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	c.sh("D=" + dir + " S=" + source + `
+		grep -qx here $D/a
+		grep -q "^$S $D fuse.varve rw,nosuid,nodev,noexec" /proc/mounts`)
 }
