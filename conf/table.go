@@ -38,7 +38,7 @@ type Master struct {
 	SessionLease  Duration `toml:"session-lease" default:"10s" help:"how long a silent mount keeps its rights"`
 	RepairDelay   Duration `toml:"repair-delay" default:"10s" help:"how long a lost chunkserver may come back before its chunks are copied anew; chunks with one copy left do not wait"`
 	RepairPerHost int      `toml:"repair-per-server" default:"4" check:"1..1000" help:"copies made at the same time by one chunkserver"`
-	MinCopies     int      `toml:"min-copies" default:"1" check:"1..9" help:"fewest copies with which a write is acknowledged when servers are lost"`
+	MinCopies     int      `toml:"min-copies" default:"1" check:"1..9" help:"fewest copies with which a chunk is made or opened for writing; one that is being written goes on with those that are left"`
 }
 
 // Metalog is the section of 'varve metalogger'.
