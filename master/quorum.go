@@ -192,7 +192,7 @@ func (l *loop) askRemove(q *request, text []byte) {
 	case args.ID == l.cfg.ID:
 		err = status.Errorf(status.Invalid, "voter %d leads; hand over first", args.ID)
 	case !known:
-		err = status.Errorf(status.NotFound, "voter %d", args.ID)
+		err = status.Errorf(status.NotKnown, "voter %d", args.ID)
 	}
 	if err != nil {
 		l.refuse(q, err)
@@ -226,9 +226,9 @@ func (l *loop) successor(id uint64) (*voters.Beat, error) {
 	}
 	switch {
 	case best == nil && id != 0:
-		return nil, status.Errorf(status.NotFound, "voter %d is no master that answers", id)
+		return nil, status.Errorf(status.Invalid, "voter %d is no master that answers", id)
 	case best == nil:
-		return nil, status.Errorf(status.NotFound, "no standby answers")
+		return nil, status.Errorf(status.Again, "no standby answers")
 	}
 	return best, nil
 }
