@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -593,10 +594,61 @@ func TestVoterStatus(t *testing.T) {
 	eventually(t, "the others are known", func() bool {
 		roles := map[string]int{}
 		for _, m := range next.Status().Masters {
-			if !m.Down && m.Lag == 0 && !m.HoldsVIP && (m.Role == "leader") == (m.Lease == "held") {
+			if !m.Down && m.Lag != nil && *m.Lag == 0 && !m.HoldsVIP && (m.Role == "leader") == (m.Lease == "held") {
 				roles[m.Role]++
 			}
 		}
 		return roles["leader"] == 1 && roles["standby"] == 1 && roles["metalogger"] == 1
 	})
+}
+
+// TestVoterLag: lag is what a voter should have applied and has not, whatever its
+// log has; of one that is down nobody knows it, nor has that one the addresses.
+func TestVoterLag(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	other := c.other(lead)
+	f := &fakeElections{m: other}
+	f.held.Store(true)
+	other.SetElections(f)
+	seen := func(what string, is func(m *wire.MasterStatus) bool) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			for _, m := range lead.Status().Masters {
+				if m.ID == other.cfg.ID && is(&m) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	seen("the standby is level and has the addresses", func(m *wire.MasterStatus) bool { return m.Lag != nil && *m.Lag == 0 && m.HoldsVIP })
+	busy, free := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	defer release()
+	other.in.post(func(*loop) { close(busy); <-free })
+	<-busy
+	a := newMount(t, lead).keepAlive()
+	a.mkdir(inode.Root, "d")
+	due := lead.log.Status().Commit
+	eventually(t, "the standby's log has it", func() bool { return other.log.Status().Commit >= due })
+	seen("the standby is behind", func(m *wire.MasterStatus) bool { return !m.Down && m.Lag != nil && *m.Lag > 0 })
+	release()
+	seen("the standby is level again", func(m *wire.MasterStatus) bool { return m.Lag != nil && *m.Lag == 0 && m.Applied >= due })
+	c.kill(other)
+	seen("it is down", func(m *wire.MasterStatus) bool { return m.Down && m.Lag == nil && !m.HoldsVIP })
+}
+
+// TestReachable: a master that listens on all addresses is shown at one where it can be reached.
+func TestReachable(t *testing.T) {
+	c := newTrio(t, func(cfg *Config) {
+		_, port, _ := net.SplitHostPort(cfg.ClientAddr)
+		cfg.ClientAddr = "0.0.0.0:" + port
+	})
+	for _, m := range c.leader().Status().Masters {
+		if host, _, _ := net.SplitHostPort(m.Addr); m.Role == "leader" && host != "127.0.0.1" {
+			t.Errorf("the leader is at %q", m.Addr)
+		}
+	}
 }

@@ -49,7 +49,8 @@ type loop struct {
 	batch    *batch
 	inFlight int
 	lastTime int64
-	index    uint64 // of the last entry applied
+	index    uint64        // of the last entry applied
+	reached  atomic.Uint64 // index, for any goroutine
 	term     uint64
 
 	// Who asks for the leader (standby.go).

@@ -52,6 +52,7 @@ func Start(cfg Config) (*Master, error) {
 		images: &images{dir: cfg.Dir, last: file, at: begun, index: meta.Index, hurry: make(chan struct{})},
 		index:  meta.Index, term: meta.Term, stopped: make(chan struct{}),
 	}
+	l.reached.Store(l.index)
 	l.met.started("image", read.Sub(begun))
 	l.clear()
 	m := &Master{cfg: cfg, loop: l, in: l.in, stop: make(chan struct{}), done: make(chan struct{})}

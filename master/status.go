@@ -45,11 +45,12 @@ func (l *loop) masterStatus() wire.MasterStatus {
 	log := l.log.Status()
 	m := wire.MasterStatus{
 		ID: l.cfg.ID, Version: l.cfg.Version, Commit: log.Commit, Match: log.Last, Raft: l.cfg.Peers[l.cfg.ID],
-		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.cfg.ClientAddr, Epoch: log.Term,
+		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.reachable(l.cfg.ClientAddr), Epoch: log.Term,
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
-	m.HoldsVIP = l.holdsVIP()
+	lag := log.Commit - min(log.Commit, l.index)
+	m.Lag, m.HoldsVIP = &lag, l.holdsVIP()
 	if l.helm.Ready() {
 		m.Role = "leader"
 		m.Lease, m.LeaseLeft = l.leaseStatus()
@@ -175,7 +176,7 @@ func (l *loop) chunkStatus(s *wire.Status) {
 
 func (l *loop) mountStatus(m *session) wire.MountStatus {
 	out := wire.MountStatus{
-		Session: strconv.FormatUint(m.id, 10), Host: m.host, Addr: m.addr, Mount: m.mount, Path: m.path, ReadOnly: m.readOnly,
+		Session: strconv.FormatUint(m.id, 10), Host: m.host, Addr: m.addr, Version: m.version, Mount: m.mount, Path: m.path, ReadOnly: m.readOnly,
 		State: "lost", Open: len(m.open), Rights: m.rights.count, Seen: l.now.Sub(m.seen).Seconds(), Ops: m.ops,
 	}
 	if m.state == sessionAttached {

@@ -62,7 +62,10 @@ type Config struct {
 type Beat struct {
 	wire.VoterBeat
 	At        time.Time
-	Connected bool // this side reaches it
+	Connected bool   // this side reaches it
+	Due       uint64 // what this log knew to be committed when the beat before was heard: who keeps up has applied it
+
+	committed uint64 // the same when this one was heard
 }
 
 // Net is this voter's connections to the others.
@@ -369,13 +372,22 @@ func (n *Net) serve(c *link.Conn, r *link.Request) {
 }
 
 func (n *Net) noteBeat(b wire.VoterBeat) {
+	log := n.attached()
+	var committed uint64
+	if log != nil {
+		committed = log.Status().Commit
+	}
 	n.mu.Lock()
 	if _, known := n.peers[b.ID]; known {
-		n.beats[b.ID] = Beat{VoterBeat: b, At: time.Now()}
+		now, last := Beat{VoterBeat: b, At: time.Now(), Due: committed, committed: committed}, n.beats[b.ID]
+		if last.Pid == b.Pid && last.Uptime <= b.Uptime { // else it has begun anew
+			now.Due = last.committed
+		}
+		n.beats[b.ID] = now
 	}
 	n.mu.Unlock()
 	n.found()
-	if log := n.attached(); log != nil && n.admits(log, &b) {
+	if log != nil && n.admits(log, &b) {
 		n.compare(log, &b)
 	}
 	if n.cfg.Heard != nil {
