@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/inode"
@@ -638,6 +639,22 @@ func TestVoterLag(t *testing.T) {
 	seen("the standby is level again", func(m *wire.MasterStatus) bool { return m.Lag != nil && *m.Lag == 0 && m.Applied >= due })
 	c.kill(other)
 	seen("it is down", func(m *wire.MasterStatus) bool { return m.Down && m.Lag == nil && !m.HoldsVIP })
+}
+
+// TestStandbyStart: the start of a standby is over when it has caught up, not when it comes to lead.
+func TestStandbyStart(t *testing.T) {
+	set := map[uint64]*metrics.Set{}
+	c := newTrio(t, func(cfg *Config) {
+		cfg.Metrics = metrics.NewSet()
+		set[cfg.ID] = cfg.Metrics
+	})
+	other := c.other(c.leader())
+	c.level()
+	eventually(t, "the standby's start is over", func() bool {
+		var b bytes.Buffer
+		set[other.cfg.ID].WritePrometheus(&b)
+		return strings.Contains(b.String(), `varve_master_start_seconds{phase="changelog"}`)
+	})
 }
 
 // TestReachable: a master that listens on all addresses is shown at one where it can be reached.

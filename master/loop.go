@@ -33,6 +33,8 @@ type loop struct {
 	images *images
 	begun  time.Time
 	opened time.Time // when its image was read
+	behind bool      // the changelog behind it is not applied yet
+	goal   uint64    // entry up to which a standby has to apply it; 0: not known
 
 	now     time.Time // when this turn began
 	ticked  time.Time // last tick
@@ -180,6 +182,7 @@ func (l *loop) tick() {
 	}
 	l.imageTick()
 	l.tellLate()
+	l.followed()
 	if l.now.Sub(l.rateAt) >= time.Second {
 		l.measure()
 	}
@@ -208,7 +211,7 @@ func (l *loop) lead() {
 		s.state, s.relock = sessionReturning, true
 	}
 	l.returning = len(l.sessions)
-	l.met.started("changelog", time.Since(l.opened))
+	l.caughtUp()
 	l.takeOverChunks()
 	l.st.Leases(func(c state.ChunkInfo) bool {
 		if l.sessions[c.Lease] == nil {

@@ -48,7 +48,7 @@ func Start(cfg Config) (*Master, error) {
 	}
 	read := time.Now()
 	l := &loop{
-		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun, opened: read,
+		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun, opened: read, behind: true,
 		images: &images{dir: cfg.Dir, last: file, at: begun, index: meta.Index, hurry: make(chan struct{})},
 		index:  meta.Index, term: meta.Term, stopped: make(chan struct{}),
 	}
