@@ -657,6 +657,55 @@ func TestStandbyStart(t *testing.T) {
 	})
 }
 
+// problem waits until a master calls something a problem that has text.
+func problem(t *testing.T, m *Master, text string) {
+	t.Helper()
+	var all []string
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(strings.Join(all, "\n"), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not among the problems: %q", text, all)
+		}
+		all = m.Status().Problems
+	}
+}
+
+// TestNoMajority: a master that is left alone says how many are missing.
+func TestNoMajority(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	other := c.other(lead)
+	problem(t, other, fmt.Sprintf("This master does not lead; voter %d (%s) does.", lead.cfg.ID, lead.cfg.Name))
+	c.kill(lead)
+	if err := c.logger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	problem(t, other, fmt.Sprintf("Voter %d (%s), 3 (%s) of the changelog does not answer: 1 of 3 voters are there, and 2 must be for changes.",
+		lead.cfg.ID, c.peers[lead.cfg.ID], c.peers[3]))
+	problem(t, other, "This master does not lead, nor does it know of another one that does.")
+}
+
+// TestFullDisk: a voter whose disk has no room for the changelog tells so.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a small file system is mounted; needs root")
+	}
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	var logs []string
+	eventually(t, "the metalogger has its next file", func() bool {
+		logs, _ = filepath.Glob(filepath.Join(c.dirs[3], "log", "*.wal"))
+		return len(logs) == 2
+	})
+	if err := os.Remove(logs[1]); err != nil {
+		t.Fatal(err)
+	}
+	c.onSmallDisk(20 << 20) // a file has 16 MiB
+	problem(t, lead, fmt.Sprintf("Voter 3 (%s): the next file of the changelog cannot be prepared: ", c.peers[3]))
+	problem(t, c.other(lead), "no space left on device")
+}
+
 // TestReachable: a master that listens on all addresses is shown at one where it can be reached.
 func TestReachable(t *testing.T) {
 	c := newTrio(t, func(cfg *Config) {

@@ -27,7 +27,8 @@ func (l *loop) status() *wire.Status {
 	t := l.st.Totals()
 	s.Inodes = wire.InodeStatus{Total: t.Inodes, Files: t.Files, Dirs: t.Dirs, Orphans: t.Orphans, Bytes: t.Length}
 	if !l.helm.Ready() {
-		s.Problems = append(s.Problems, "This master does not lead.")
+		s.Problems = append(s.Problems, l.whoLeads(s))
+		l.voterProblems(s)
 		return s
 	}
 	s.Failover = l.failover
@@ -50,7 +51,7 @@ func (l *loop) masterStatus() wire.MasterStatus {
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
 	lag := log.Commit - min(log.Commit, l.index)
-	m.Lag, m.HoldsVIP = &lag, l.holdsVIP()
+	m.Lag, m.HoldsVIP, m.Trouble = &lag, l.holdsVIP(), log.Trouble
 	if l.helm.Ready() {
 		m.Role = "leader"
 		m.Lease, m.LeaseLeft = l.leaseStatus()

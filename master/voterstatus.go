@@ -58,6 +58,7 @@ func (l *loop) describeVoter(b *voters.Beat, member bool) wire.MasterStatus {
 		}
 	}
 	if !s.Down {
+		s.Trouble = b.Trouble
 		lag := b.Due - min(b.Due, b.Applied)
 		s.Lag = &lag
 		s.HoldsVIP = b.Holds && b.Term == log.Term // else that was before another one led
@@ -65,22 +66,44 @@ func (l *loop) describeVoter(b *voters.Beat, member bool) wire.MasterStatus {
 	return s
 }
 
+// whoLeads is the sentence of a master that does not serve.
+func (l *loop) whoLeads(s *wire.Status) string {
+	leader := l.log.Status().Leader
+	for _, m := range s.Masters {
+		if m.ID == leader && m.ID != l.cfg.ID {
+			return fmt.Sprintf("This master does not lead; voter %d (%s) does.", m.ID, m.Name)
+		}
+	}
+	if l.helm.Leading() {
+		return "This master was elected, and does not serve yet."
+	}
+	return "This master does not lead, nor does it know of another one that does."
+}
+
 // voterProblems says what is wrong with the quorum.
 func (l *loop) voterProblems(s *wire.Status) {
+	learner := map[uint64]bool{}
+	for _, k := range l.log.Members().List {
+		learner[k.ID] = k.Learner
+	}
 	var down []string
+	there, voters := 0, 0
 	for _, m := range s.Masters {
 		if m.Down {
 			down = append(down, fmt.Sprintf("%d (%s)", m.ID, m.Raft))
 		}
-	}
-	voters := 0
-	for _, k := range l.log.Members().List {
-		if !k.Learner {
+		if m.Trouble != "" {
+			s.Problems = append(s.Problems, fmt.Sprintf("Voter %d (%s): %s.", m.ID, m.Raft, m.Trouble))
+		}
+		if !learner[m.ID] {
 			voters++
+			if !m.Down {
+				there++
+			}
 		}
 	}
 	if len(down) > 0 {
-		s.Problems = append(s.Problems, fmt.Sprintf("Voter %s of the changelog does not answer; %d of %d must be there for changes.",
-			strings.Join(down, ", "), voters/2+1, voters))
+		s.Problems = append(s.Problems, fmt.Sprintf("Voter %s of the changelog does not answer: %d of %d voters are there, and %d must be for changes.",
+			strings.Join(down, ", "), there, voters, voters/2+1))
 	}
 }

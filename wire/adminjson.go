@@ -127,6 +127,7 @@ type MasterStatus struct {
 	Lag       *uint64 `json:"lag"`     // entries that it should have applied and has not; null: nobody knows, it is down
 	Raft      string  `json:"raft"`    // where other voters reach it
 	Down      bool    `json:"down"`    // it does not answer
+	Trouble   string  `json:"trouble,omitempty"`
 	Seen      float64 `json:"seen_seconds_ago"`
 	ImageAt   uint64  `json:"image_index"` // index that the newest image holds
 	UptimeSec float64 `json:"uptime_seconds"`
