@@ -209,6 +209,9 @@ func (l *loop) problems(s *wire.Status) {
 			}
 		}
 	}
+	if l.cfg.Concerns != nil {
+		s.Problems = append(s.Problems, l.cfg.Concerns()...)
+	}
 	if l.chunks.counting {
 		add("The chunks are still being counted since this master began to lead: %d of %d.", s.Chunks.Total, l.st.Totals().Chunks)
 	}
