@@ -97,7 +97,7 @@ func (l *loop) run(stop <-chan struct{}) {
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	l.now = time.Now()
-	l.rateAt = l.now
+	l.rateAt, l.busy.since = l.now, l.now
 	for l.err == nil {
 		l.busy.sleep()
 		select {

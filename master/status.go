@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"time"
 
@@ -221,6 +222,9 @@ func (l *loop) problems(s *wire.Status) {
 	if n := s.Chunks.UnderGoal; n > 0 {
 		add("%d chunks have fewer copies than their goal; %d are being copied.", n, s.Chunks.Replicating)
 	}
+	if text := l.goalProblem(s); text != "" {
+		add("%s", text)
+	}
 	if n := s.Chunks.Damaged; n > 0 {
 		add("%d damaged copies were reported since the master started.", n)
 	}
@@ -229,6 +233,32 @@ func (l *loop) problems(s *wire.Status) {
 	}
 	if n := len(l.chunks.lost); n > 0 {
 		add("%d chunks of writers that are gone are being reconciled.", n)
+	}
+}
+
+// goalProblem says so when there are not as many chunkservers as copies are wanted:
+// then new data has too few from the moment it is acknowledged.
+func (l *loop) goalProblem(s *wire.Status) string {
+	goal := int(l.attr(inode.Root).Goal)
+	for g, row := range s.Chunks.Matrix {
+		if g > goal && slices.Max(row) > 0 {
+			goal = g
+		}
+	}
+	up := 0
+	for i := range s.Servers {
+		if s.Servers[i].State == "up" {
+			up++
+		}
+	}
+	switch {
+	case len(s.Servers) == 0 || up >= goal:
+		return ""
+	case up < min(l.cfg.MinCopies, goal):
+		return fmt.Sprintf("Connected chunkservers: %d. Nothing can be written with fewer than %d copies (master.min-copies).", up, min(l.cfg.MinCopies, goal))
+	default:
+		return fmt.Sprintf("Connected chunkservers: %d, and goals ask for up to %d copies: what is written now gets fewer, and is acknowledged with %d (master.min-copies).",
+			up, goal, min(l.cfg.MinCopies, goal))
 	}
 }
 
