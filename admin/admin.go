@@ -179,6 +179,10 @@ func (c *Client) SetGoal(ctx context.Context, ino inode.Ino, goal uint8, recursi
 // ForgetServer removes a chunkserver (its identity or address) that is not
 // connected and will not come back; force: also with the only copies of chunks.
 func (c *Client) ForgetServer(ctx context.Context, server string, force bool) (*wire.ForgetReply, error) {
+	server, err := c.serverAt(ctx, server)
+	if err != nil {
+		return nil, err
+	}
 	return ask[wire.ForgetReply](ctx, c, wire.AskForget, wire.ForgetArgs{Server: server, Force: force})
 }
 

@@ -17,6 +17,7 @@ type Config struct {
 	Path     string   // directory of the file system that becomes Root; "" is "/"
 	Host     string   // name of this host, for status
 	Mount    string   // mount point, for status
+	Version  string   // of the program, for status
 	ReadOnly bool     // refuse every change here, before it is sent
 
 	Notify  Notifier // nil: nobody keeps copies of what this client answers

@@ -120,7 +120,7 @@ func (cfg Config) withDefaults() Config {
 
 func (c *Client) linkConfig(want wire.Role) link.Config {
 	cfg := link.Config{
-		Key: c.cfg.Key, Role: wire.RoleMount, Want: want, Client: "varve client " + c.cfg.Host, Log: c.log, Metrics: c.cfg.Metrics,
+		Key: c.cfg.Key, Role: wire.RoleMount, Want: want, Client: "varve " + c.cfg.Version, Log: c.log, Metrics: c.cfg.Metrics,
 	}
 	if want == wire.RoleChunkd {
 		cfg.IdleTimeout = serverIdle

@@ -307,9 +307,13 @@ func (e *early) begin(session uint64) {
 	}
 }
 
+// drainLongest is the pause between two looks whether a line is empty that has not
+// been for long, since no master is there mostly. The first ones are short.
+const drainLongest = 20 * time.Millisecond
+
 // drain waits until no early change is left.
 func (e *early) drain(ctx context.Context) error {
-	for {
+	for wait := time.Millisecond; ; wait = min(wait+wait/8, drainLongest) {
 		e.mu.Lock()
 		open := e.open
 		e.mu.Unlock()
@@ -317,7 +321,7 @@ func (e *early) drain(ctx context.Context) error {
 			return nil
 		}
 		e.push()
-		if !e.c.sleep(ctx, time.Millisecond) {
+		if !e.c.sleep(ctx, wait) {
 			return status.Errorf(status.Timeout, "%d changes have not reached a master", open)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 const (
 	whoWait      = 5 * time.Second        // how long a master may hold the question who leads
 	scoutLongest = 250 * time.Millisecond // between two attempts to reach a master
+	scoutWeary   = time.Minute            // without news of any master, after which the pauses grow
+	scoutSlow    = time.Second            // how long
 	scoutPause   = time.Second            // before a leader that was not wanted is asked again
 )
 
@@ -53,16 +55,19 @@ func (sc *scout) run(conn *link.Conn) {
 	s := sc.s
 	if conn != nil {
 		sc.away(conn)
+		s.stir()
 	}
-	wait, said := backoffMin, ""
+	var p pace
+	said := ""
 	for s.c.ctx.Err() == nil {
+		begun, lived := s.c.now(), time.Duration(0)
 		conn, err := s.dial(s.c.ctx, sc.addr)
 		if err == nil {
+			s.stir()
 			err = sc.ask(conn)
 			part(conn)
-			wait = backoffMin
-		} else {
-			wait = min(2*wait, scoutLongest)
+			s.stir()
+			lived = time.Duration(s.c.now() - begun)
 		}
 		if s.c.ctx.Err() != nil {
 			return
@@ -71,10 +76,60 @@ func (sc *scout) run(conn *link.Conn) {
 			said = text
 			s.c.log.Info("master is not connected", "addr", sc.addr, "err", err, "unanswered", s.waiting())
 		}
-		if !s.c.sleep(s.c.ctx, wait) {
+		quiet, stirs := s.quiet()
+		wait := p.next(lived, quiet)
+		if !p.slow() {
+			stirs = nil
+		}
+		select {
+		case <-time.After(wait):
+		case <-stirs:
+			p = pace{}
+		case <-s.c.ctx.Done():
 			return
 		}
 	}
+}
+
+// pace is how long a scout rests between two attempts. They follow each other
+// closely at first: a master that was lost is replaced in a moment. After a long time in
+// which no master was heard of they may cost next to nothing.
+type pace struct{ wait time.Duration }
+
+// next is the pause after an attempt. The connection lived for so long, 0 if there was
+// none, and no master was reached or lost for quiet.
+func (p *pace) next(lived, quiet time.Duration) time.Duration {
+	longest := scoutLongest
+	if quiet > scoutWeary {
+		longest = scoutSlow
+	}
+	switch {
+	case p.wait == 0, lived > scoutPause:
+		p.wait = backoffMin
+	default:
+		p.wait = min(2*p.wait, longest)
+	}
+	return p.wait
+}
+
+// slow tells whether the pause is one of those after a long time.
+func (p *pace) slow() bool { return p.wait > scoutLongest }
+
+// stir tells all scouts that a master was reached or lost: the others are likely to
+// follow, so that nobody shall rest for long.
+func (s *session) stir() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stirred = s.c.now()
+	close(s.stirs)
+	s.stirs = make(chan struct{})
+}
+
+// quiet is for how long no master was reached or lost, and what ends with that.
+func (s *session) quiet() (time.Duration, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Duration(s.c.now() - s.stirred), s.stirs
 }
 
 // away waits while the session uses a connection.

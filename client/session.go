@@ -42,13 +42,15 @@ type session struct {
 	lastSeq    uint64
 	doneSeq    uint64
 	unanswered map[uint64]struct{}
-	scouts     []string // addresses of masters that are asked who leads
+	scouts     []string      // addresses of masters that are asked who leads
+	stirred    int64         // when a master was last reached or lost
+	stirs      chan struct{} // closed at the next time
 
 	offers chan offer // masters that lead
 }
 
 func newSession(c *Client) *session {
-	return &session{c: c, pending: make(map[uint64]*call), unanswered: make(map[uint64]struct{}), offers: make(chan offer)}
+	return &session{c: c, pending: make(map[uint64]*call), unanswered: make(map[uint64]struct{}), offers: make(chan offer), stirs: make(chan struct{})}
 }
 
 // left is how long rights are still good.

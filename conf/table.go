@@ -25,7 +25,7 @@ type Master struct {
 	Name          string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
 	Clients       Addr     `toml:"clients" default:"0.0.0.0:9421" help:"listen for mounts and tools here"`
 	Chunkservers  Addr     `toml:"chunkservers" default:"0.0.0.0:9420" help:"listen for chunkservers here"`
-	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; empty: none"`
+	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; 0.0.0.0:9425 for other hosts too; empty: none"`
 	ID            int      `toml:"id" default:"0" check:"0..1000000" help:"this master's number in cluster.voters; 0: the one whose host is this one"`
 	Raft          Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
 	Gossip        Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP, if there are several voters; empty: none"`
@@ -47,7 +47,7 @@ type Metalog struct {
 	Name   string   `toml:"name" default:"" help:"name in 'varve status'; empty: the host's name"`
 	ID     int      `toml:"id" default:"0" check:"0..1000000" help:"this metalogger's number in cluster.voters; 0: the one whose host is this one"`
 	Raft   Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
-	HTTP   Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	HTTP   Addr     `toml:"http" default:"127.0.0.1:9427" help:"/metrics, /healthz, /readyz; 0.0.0.0:9427 for other hosts too; port 0: any; empty: none"`
 	Gossip Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP; empty: none"`
 	Keep   Duration `toml:"keep" default:"24h" help:"how long changelog and images are kept while the disk has room"`
 	Sync   string   `toml:"sync" default:"fsync" check:"fsync|quorum" help:"as of the master; the same on all voters"`
@@ -59,7 +59,7 @@ type Chunkd struct {
 	Listen    Addr     `toml:"listen" default:"0.0.0.0:9422" help:"listen for data here"`
 	Advertise Addr     `toml:"advertise" default:"" help:"address that mounts are told; empty: the address from which the master is reached"`
 	Masters   []string `toml:"masters" default:"127.0.0.1:9420" check:"addrs" help:"addresses of the masters' chunkserver port, HOST:PORT"`
-	HTTP      Addr     `toml:"http" default:"127.0.0.1:0" help:"/metrics, /healthz, /readyz; port 0: any; empty: none"`
+	HTTP      Addr     `toml:"http" default:"127.0.0.1:9428" help:"/metrics, /healthz, /readyz; 0.0.0.0:9428 for other hosts too; port 0: any; empty: none"`
 	Gossip    Addr     `toml:"gossip" default:"" help:"listen for gossip here (usually 0.0.0.0:9426), TCP and UDP; empty: none"`
 	Backend   string   `toml:"backend" default:"auto" check:"auto|uring|posix" help:"how disks are driven"`
 	Limit     Size     `toml:"limit" default:"0" help:"bytes to use in each directory; 0: what the file system has, less a reserve"`

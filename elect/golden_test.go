@@ -79,3 +79,11 @@ const ms = 1e6
 var testConfig = Config{
 	Timeout: 500 * ms, Holdback: 300 * ms, Retry: 20 * ms, Voting: 200 * ms, Stall: 1000 * ms, Patience: 500 * ms,
 }
+
+// What stands in a log is how long the addresses are held, not a time of the boot clock.
+func TestAt(t *testing.T) {
+	a := Action{Do: Hold, Until: 40734715e6, Why: "leader of term 7"}
+	if got := a.At(40734295e6); got != "hold the addresses for 420 ms: leader of term 7" {
+		t.Error(got)
+	}
+}

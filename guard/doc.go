@@ -11,6 +11,7 @@
 //	           hold UNTIL     the addresses are its own up to that time of the boot clock
 //	           drop N         give the addresses up
 //	supervisor done N [why]   the drop was carried out, or why not
+//	           concern TEXT   what an operator should see to, again while it lasts
 //
 // If the supervisor dies the master gets SIGTERM, and hands over; if both die at
 // once, the kernel lets the addresses expire. If the master hangs, nothing

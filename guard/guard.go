@@ -35,6 +35,9 @@ type Config struct {
 	// Obituary tells the other voters that the process which led term is dead. It
 	// is called in a goroutine of its own; nil: there are none.
 	Obituary func(term uint64)
+	// Concerns are sentences for operators, about the addresses for example. The master
+	// hears them; each comes again while it lasts. nil: there are none.
+	Concerns <-chan string
 	// Patience is how long the child may take to end when it is told to; default 30 s.
 	Patience time.Duration
 	Log      *slog.Logger // nil: slog.Default()
@@ -129,6 +132,7 @@ func once(ctx context.Context, cfg *Config) (err error, ran bool) {
 	go func() { defer close(read); c.listen() }()
 	ended := make(chan struct{})
 	go c.stop(ctx, cmd.Process, ended)
+	go c.inform(ended)
 	err = cmd.Wait()
 	close(ended)
 	c.bury(read)
@@ -159,6 +163,20 @@ func (c *child) stop(ctx context.Context, p *os.Process, ended <-chan struct{}) 
 	case <-time.After(c.cfg.Patience):
 		c.cfg.Log.Error("the master does not stop, killing it", "waited", c.cfg.Patience)
 		p.Kill()
+	}
+}
+
+// inform passes concerns on to the child.
+func (c *child) inform(ended <-chan struct{}) {
+	for {
+		select {
+		case <-ended:
+			return
+		case text := <-c.cfg.Concerns:
+			if _, err := fmt.Fprintf(c.conn, "concern %s\n", strings.ReplaceAll(text, "\n", " ")); err != nil {
+				c.cfg.Log.Debug("the master does not hear of a concern", "err", err)
+			}
+		}
 	}
 }
 

@@ -36,6 +36,11 @@ func TestMain(m *testing.M) {
 	case "drop":
 		err = errors.Join(err, line.Drop())
 		os.WriteFile(os.Getenv("OUT"), fmt.Appendf(nil, "%v", err), 0o600)
+	case "concern":
+		for len(line.Concerns()) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		os.WriteFile(os.Getenv("OUT"), fmt.Appendf(nil, "%q", line.Concerns()), 0o600)
 	case "exit":
 		os.Exit(7)
 	}
@@ -78,6 +83,7 @@ type run struct {
 	addrs  *addresses
 	deaths chan uint64
 	pids   chan int
+	news   chan string
 	end    chan error
 	stop   context.CancelFunc
 }
@@ -85,11 +91,12 @@ type run struct {
 func start(t *testing.T, child string, env ...string) *run {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &run{&addresses{}, make(chan uint64, 10), make(chan int, 100), make(chan error, 1), cancel}
+	r := &run{&addresses{}, make(chan uint64, 10), make(chan int, 100), make(chan string), make(chan error, 1), cancel}
 	go func() {
 		r.end <- Run(ctx, Config{
 			Addresses: r.addrs, Obituary: func(term uint64) { r.deaths <- term },
-			Started: func(pid int) { r.pids <- pid },
+			Started:  func(pid int) { r.pids <- pid },
+			Concerns: r.news,
 			Command: func() (*exec.Cmd, error) {
 				cmd := exec.Command(os.Args[0])
 				cmd.Env = append(append(os.Environ(), childVariable+"="+child), env...)
@@ -149,6 +156,18 @@ func TestDropIsAnswered(t *testing.T) {
 	}
 }
 
+// What the supervisor is told for operators, its child can show them.
+func TestConcerns(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "out")
+	r := start(t, "5 concern", "OUT="+out)
+	<-r.pids
+	r.news <- "Somebody else\nhas it."
+	eventually(t, "the child has heard of it", func() bool { b, _ := os.ReadFile(out); return len(b) > 0 })
+	if b, _ := os.ReadFile(out); string(b) != `["Somebody else has it."]` {
+		t.Errorf("it heard %s", b)
+	}
+}
+
 func TestNobodyToStart(t *testing.T) {
 	err := Run(context.Background(), Config{Command: func() (*exec.Cmd, error) { return exec.Command("/nonexistent"), nil }})
 	if err == nil {
@@ -162,7 +181,7 @@ func TestNoSupervisor(t *testing.T) {
 	if line != nil || err != nil {
 		t.Fatal(line, err)
 	}
-	if err := errors.Join(line.Leads(1), line.Hold(1), line.Drop()); err != nil {
+	if err := errors.Join(line.Leads(1), line.Hold(1), line.Drop()); err != nil || line.Concerns() != nil {
 		t.Error(err)
 	}
 }

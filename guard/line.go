@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,29 @@ type Line struct {
 	seq  uint64
 	wait map[uint64]chan error
 	err  error
+
+	concerns map[string]time.Time // and when each was heard last
+}
+
+// concernLasts is how long a concern counts that is not heard again.
+const concernLasts = 25 * time.Second
+
+// Concerns are the supervisor's sentences for operators.
+func (l *Line) Concerns() (list []string) {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for text, at := range l.concerns {
+		if time.Since(at) < concernLasts {
+			list = append(list, text)
+		} else {
+			delete(l.concerns, text)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Attach connects with the supervisor that started this process; nil if none did.
@@ -50,7 +74,7 @@ func Attach() (*Line, error) {
 }
 
 func newLine(c net.Conn) *Line {
-	l := &Line{conn: c, wait: map[uint64]chan error{}}
+	l := &Line{conn: c, wait: map[uint64]chan error{}, concerns: map[string]time.Time{}}
 	go l.read()
 	return l
 }
@@ -59,6 +83,12 @@ func (l *Line) read() {
 	r := bufio.NewScanner(l.conn)
 	for r.Scan() {
 		word, rest, _ := strings.Cut(r.Text(), " ")
+		if word == "concern" {
+			l.mu.Lock()
+			l.concerns[rest] = time.Now()
+			l.mu.Unlock()
+			continue
+		}
 		number, why, _ := strings.Cut(rest, " ")
 		n, err := strconv.ParseUint(number, 10, 64)
 		if word != "done" || err != nil {

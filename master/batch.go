@@ -89,6 +89,7 @@ func (l *loop) fail(b *batch, err error) {
 
 // committed applies what the log has committed.
 func (l *loop) committed(list []journal.Committed) {
+	defer func() { l.reached.Store(l.index) }()
 	l.hurry = len(list) > 1
 	for i := range list {
 		c := &list[i]

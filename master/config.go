@@ -44,8 +44,9 @@ type Config struct {
 	Beat            time.Duration // between two beats of a chunkserver; default 1 s
 	OrderLimit      time.Duration // a chunkserver that has not carried out an order by then has failed it; default 2 min
 
-	Metrics *metrics.Set
-	Log     *slog.Logger
+	Concerns func() []string // sentences of others on this host for status, while this master leads; nil: none
+	Metrics  *metrics.Set
+	Log      *slog.Logger
 }
 
 // withDefaults fills in what is not set and checks the rest.

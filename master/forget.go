@@ -83,7 +83,7 @@ func (l *loop) serverNamed(name string) (state.ServerInfo, error) {
 	}
 	switch len(found) {
 	case 0:
-		return state.ServerInfo{}, status.Errorf(status.NotFound, "chunkserver %q; 'varve status' lists them", name)
+		return state.ServerInfo{}, status.Errorf(status.NotKnown, "chunkserver %q", name)
 	case 1:
 		return found[0], nil
 	}

@@ -25,7 +25,7 @@ func TestForget(t *testing.T) {
 	forget := func(name string, force bool) error {
 		return o.ask(wire.AskForget, wire.ForgetArgs{Server: name, Force: force}, &r)
 	}
-	if err := forget("nobody", false); status.CodeOf(err) != status.NotFound {
+	if err := forget("nobody", false); status.CodeOf(err) != status.NotKnown {
 		t.Fatalf("an unknown server: %v", err)
 	}
 	if err := forget(first, true); status.CodeOf(err) != status.Busy {

@@ -9,10 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/inode"
@@ -593,10 +595,126 @@ func TestVoterStatus(t *testing.T) {
 	eventually(t, "the others are known", func() bool {
 		roles := map[string]int{}
 		for _, m := range next.Status().Masters {
-			if !m.Down && m.Lag == 0 && !m.HoldsVIP && (m.Role == "leader") == (m.Lease == "held") {
+			if !m.Down && m.Lag != nil && *m.Lag == 0 && !m.HoldsVIP && (m.Role == "leader") == (m.Lease == "held") {
 				roles[m.Role]++
 			}
 		}
 		return roles["leader"] == 1 && roles["standby"] == 1 && roles["metalogger"] == 1
 	})
+}
+
+// TestVoterLag: lag is what a voter should have applied and has not, whatever its
+// log has; of one that is down nobody knows it, nor has that one the addresses.
+func TestVoterLag(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	other := c.other(lead)
+	f := &fakeElections{m: other}
+	f.held.Store(true)
+	other.SetElections(f)
+	seen := func(what string, is func(m *wire.MasterStatus) bool) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			for _, m := range lead.Status().Masters {
+				if m.ID == other.cfg.ID && is(&m) {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	seen("the standby is level and has the addresses", func(m *wire.MasterStatus) bool { return m.Lag != nil && *m.Lag == 0 && m.HoldsVIP })
+	busy, free := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	defer release()
+	other.in.post(func(*loop) { close(busy); <-free })
+	<-busy
+	a := newMount(t, lead).keepAlive()
+	a.mkdir(inode.Root, "d")
+	due := lead.log.Status().Commit
+	eventually(t, "the standby's log has it", func() bool { return other.log.Status().Commit >= due })
+	seen("the standby is behind", func(m *wire.MasterStatus) bool { return !m.Down && m.Lag != nil && *m.Lag > 0 })
+	release()
+	seen("the standby is level again", func(m *wire.MasterStatus) bool { return m.Lag != nil && *m.Lag == 0 && m.Applied >= due })
+	c.kill(other)
+	seen("it is down", func(m *wire.MasterStatus) bool { return m.Down && m.Lag == nil && !m.HoldsVIP })
+}
+
+// TestStandbyStart: the start of a standby is over when it has caught up, not when it comes to lead.
+func TestStandbyStart(t *testing.T) {
+	set := map[uint64]*metrics.Set{}
+	c := newTrio(t, func(cfg *Config) {
+		cfg.Metrics = metrics.NewSet()
+		set[cfg.ID] = cfg.Metrics
+	})
+	other := c.other(c.leader())
+	c.level()
+	eventually(t, "the standby's start is over", func() bool {
+		var b bytes.Buffer
+		set[other.cfg.ID].WritePrometheus(&b)
+		return strings.Contains(b.String(), `varve_master_start_seconds{phase="changelog"}`)
+	})
+}
+
+// problem waits until a master calls something a problem that has text.
+func problem(t *testing.T, m *Master, text string) {
+	t.Helper()
+	var all []string
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(strings.Join(all, "\n"), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%q is not among the problems: %q", text, all)
+		}
+		all = m.Status().Problems
+	}
+}
+
+// TestNoMajority: a master that is left alone says how many are missing.
+func TestNoMajority(t *testing.T) {
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	other := c.other(lead)
+	problem(t, other, fmt.Sprintf("This master does not lead; voter %d (%s) does.", lead.cfg.ID, lead.cfg.Name))
+	c.kill(lead)
+	if err := c.logger.Close(); err != nil {
+		t.Fatal(err)
+	}
+	problem(t, other, fmt.Sprintf("Voter %d (%s), 3 (%s) of the changelog does not answer: 1 of 3 voters are there, and 2 must be for changes.",
+		lead.cfg.ID, c.peers[lead.cfg.ID], c.peers[3]))
+	problem(t, other, "This master does not lead, nor does it know of another one that does.")
+}
+
+// TestFullDisk: a voter whose disk has no room for the changelog tells so.
+func TestFullDisk(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("a small file system is mounted; needs root")
+	}
+	c := newTrio(t, nil)
+	lead := c.leader()
+	c.level()
+	var logs []string
+	eventually(t, "the metalogger has its next file", func() bool {
+		logs, _ = filepath.Glob(filepath.Join(c.dirs[3], "log", "*.wal"))
+		return len(logs) == 2
+	})
+	if err := os.Remove(logs[1]); err != nil {
+		t.Fatal(err)
+	}
+	c.onSmallDisk(20 << 20) // a file has 16 MiB
+	problem(t, lead, fmt.Sprintf("Voter 3 (%s): the next file of the changelog cannot be prepared: ", c.peers[3]))
+	problem(t, c.other(lead), "no space left on device")
+}
+
+// TestReachable: a master that listens on all addresses is shown at one where it can be reached.
+func TestReachable(t *testing.T) {
+	c := newTrio(t, func(cfg *Config) {
+		_, port, _ := net.SplitHostPort(cfg.ClientAddr)
+		cfg.ClientAddr = "0.0.0.0:" + port
+	})
+	for _, m := range c.leader().Status().Masters {
+		if host, _, _ := net.SplitHostPort(m.Addr); m.Role == "leader" && host != "127.0.0.1" {
+			t.Errorf("the leader is at %q", m.Addr)
+		}
+	}
 }

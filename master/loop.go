@@ -33,6 +33,8 @@ type loop struct {
 	images *images
 	begun  time.Time
 	opened time.Time // when its image was read
+	behind bool      // the changelog behind it is not applied yet
+	goal   uint64    // entry up to which a standby has to apply it; 0: not known
 
 	now     time.Time // when this turn began
 	ticked  time.Time // last tick
@@ -49,7 +51,8 @@ type loop struct {
 	batch    *batch
 	inFlight int
 	lastTime int64
-	index    uint64 // of the last entry applied
+	index    uint64        // of the last entry applied
+	reached  atomic.Uint64 // index, for any goroutine
 	term     uint64
 
 	// Who asks for the leader (standby.go).
@@ -94,7 +97,7 @@ func (l *loop) run(stop <-chan struct{}) {
 	tick := time.NewTicker(tickTime)
 	defer tick.Stop()
 	l.now = time.Now()
-	l.rateAt = l.now
+	l.rateAt, l.busy.since = l.now, l.now
 	for l.err == nil {
 		l.busy.sleep()
 		select {
@@ -179,6 +182,7 @@ func (l *loop) tick() {
 	}
 	l.imageTick()
 	l.tellLate()
+	l.followed()
 	if l.now.Sub(l.rateAt) >= time.Second {
 		l.measure()
 	}
@@ -207,7 +211,7 @@ func (l *loop) lead() {
 		s.state, s.relock = sessionReturning, true
 	}
 	l.returning = len(l.sessions)
-	l.met.started("changelog", time.Since(l.opened))
+	l.caughtUp()
 	l.takeOverChunks()
 	l.st.Leases(func(c state.ChunkInfo) bool {
 		if l.sessions[c.Lease] == nil {

@@ -48,10 +48,11 @@ func Start(cfg Config) (*Master, error) {
 	}
 	read := time.Now()
 	l := &loop{
-		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun, opened: read,
+		cfg: cfg, in: newInbox(), st: st, met: newMeters(cfg.Metrics), slog: cfg.Log, begun: begun, opened: read, behind: true,
 		images: &images{dir: cfg.Dir, last: file, at: begun, index: meta.Index, hurry: make(chan struct{})},
 		index:  meta.Index, term: meta.Term, stopped: make(chan struct{}),
 	}
+	l.reached.Store(l.index)
 	l.met.started("image", read.Sub(begun))
 	l.clear()
 	m := &Master{cfg: cfg, loop: l, in: l.in, stop: make(chan struct{}), done: make(chan struct{})}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/varvefs/varve/master/helm"
@@ -192,7 +191,7 @@ func (l *loop) askRemove(q *request, text []byte) {
 	case args.ID == l.cfg.ID:
 		err = status.Errorf(status.Invalid, "voter %d leads; hand over first", args.ID)
 	case !known:
-		err = status.Errorf(status.NotFound, "voter %d", args.ID)
+		err = status.Errorf(status.NotKnown, "voter %d", args.ID)
 	}
 	if err != nil {
 		l.refuse(q, err)
@@ -226,9 +225,9 @@ func (l *loop) successor(id uint64) (*voters.Beat, error) {
 	}
 	switch {
 	case best == nil && id != 0:
-		return nil, status.Errorf(status.NotFound, "voter %d is no master that answers", id)
+		return nil, status.Errorf(status.Invalid, "voter %d is no master that answers", id)
 	case best == nil:
-		return nil, status.Errorf(status.NotFound, "no standby answers")
+		return nil, status.Errorf(status.Again, "no standby answers")
 	}
 	return best, nil
 }
@@ -300,7 +299,7 @@ func (l *loop) describeSelf() {
 	b := &wire.VoterBeat{
 		ID: l.cfg.ID, What: wire.VoterMaster, Name: l.cfg.Name, Version: l.cfg.Version, Pid: uint32(os.Getpid()),
 		Clients: l.reachable(l.cfg.ClientAddr), Chunkds: l.reachable(l.cfg.ServerAddr), Raft: l.cfg.Peers[l.cfg.ID], HTTP: l.cfg.HTTPAddr,
-		Applied: l.index, ImageAt: l.images.last.Index, Uptime: uint64(time.Since(l.begun)), Memory: memory(),
+		ImageAt: l.images.last.Index, Uptime: uint64(time.Since(l.begun)), Memory: memory(),
 	}
 	l.self.Store(b)
 }
@@ -308,6 +307,7 @@ func (l *loop) describeSelf() {
 // beat is what the other voters hear of this one; any goroutine.
 func (m *Master) beat() wire.VoterBeat {
 	b := *m.loop.self.Load()
+	b.Applied = m.loop.reached.Load()
 	if log := m.opened.Load(); log != nil {
 		s := log.Status()
 		b.Term, b.Leader, b.Commit, b.Last = s.Term, s.Leader, s.Commit, s.Last
@@ -344,71 +344,4 @@ func (l *loop) masters() []string {
 		}
 	}
 	return list
-}
-
-// silent is how long a voter that says something every second is not heard until
-// it is called down.
-const silent = 3 * time.Second
-
-// voterStatus describes the other voters.
-func (l *loop) voterStatus() (list []wire.MasterStatus) {
-	if l.net == nil {
-		return nil
-	}
-	log, members := l.log.Status(), l.log.Members()
-	for _, b := range l.net.Beats() {
-		_, member := members.Find(b.ID)
-		member = member || len(members.List) == 0
-		if !member && (b.At.IsZero() || l.now.Sub(b.At) > silent) {
-			continue // it was removed, and is in the settings still
-		}
-		s := wire.MasterStatus{
-			ID: b.ID, Name: b.Name, Role: "unknown", Pid: int(b.Pid), Addr: b.Clients, Raft: b.Raft, Epoch: b.Term, Applied: b.Applied, Commit: b.Commit,
-			ImageAt: b.ImageAt, MemBytes: b.Memory, UptimeSec: time.Duration(b.Uptime).Seconds(), Version: b.Version,
-			LoopBusy: float64(b.Busy) / 1000, HoldsVIP: b.Holds,
-		}
-		if !b.At.IsZero() {
-			s.Seen = l.now.Sub(b.At).Seconds()
-			if member {
-				s.Role = "standby"
-			}
-			if b.What == wire.VoterMetalogger {
-				s.Role = "metalogger"
-			}
-			if log.Leader == b.ID {
-				s.Role = "leader"
-			}
-		}
-		if b.At.IsZero() || s.Seen > silent.Seconds() {
-			s.Down = true
-		}
-		for _, p := range log.Peers {
-			if p.ID == b.ID {
-				s.Lag, s.Match = p.Lag, p.Match
-				s.Down = s.Down || !p.Active
-			}
-		}
-		list = append(list, s)
-	}
-	return list
-}
-
-// voterProblems says what is wrong with the quorum.
-func (l *loop) voterProblems(s *wire.Status) {
-	var down []string
-	for _, m := range s.Masters {
-		if m.Down {
-			down = append(down, fmt.Sprintf("%d (%s)", m.ID, m.Raft))
-		}
-	}
-	voters := 0
-	for _, k := range l.log.Members().List {
-		if !k.Learner {
-			voters++
-		}
-	}
-	if len(down) > 0 {
-		s.Problems = append(s.Problems, fmt.Sprintf("Voter %s of the changelog does not answer; %d of %d must be there for changes.",
-			strings.Join(down, ", "), voters/2+1, voters))
-	}
 }

@@ -44,6 +44,7 @@ type session struct {
 	state   sessionState
 	conn    *link.Conn // while attached
 	addr    string
+	version string    // of its program
 	seen    time.Time // last word of the mount
 	ops     uint64
 	pending map[uint64]*change  // changing requests under way, by Seq
@@ -220,6 +221,7 @@ func (l *loop) releaseStale(s *session, opened map[inode.Ino]struct{}) {
 func (l *loop) attach(s *session, q *request) {
 	s.conn, s.state, s.seen = q.conn, sessionAttached, l.now
 	_, s.addr = q.conn.Peer()
+	s.version = strings.TrimPrefix(q.conn.PeerVersion(), "varve ")
 	q.conn.SetValue(s)
 	q.s = s
 }

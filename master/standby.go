@@ -50,6 +50,32 @@ func (l *loop) standby(q *request, m wire.Message) {
 	l.refuse(q, notLeading)
 }
 
+// followed notes when a standby has caught up: when it has applied what the leader
+// had committed by its first word to this standby.
+func (l *loop) followed() {
+	if !l.behind || l.net == nil {
+		return
+	}
+	if leader := l.log.Status().Leader; l.goal == 0 && leader != 0 {
+		for _, b := range l.net.Beats() {
+			if b.ID == leader {
+				l.goal = b.Commit
+			}
+		}
+	}
+	if l.goal != 0 && l.index >= l.goal {
+		l.caughtUp()
+	}
+}
+
+// caughtUp ends the start of a master: what comes behind is new.
+func (l *loop) caughtUp() {
+	if l.behind {
+		l.behind = false
+		l.met.started("changelog", time.Since(l.opened))
+	}
+}
+
 // standbyRegister takes a chunkserver in that the changelog knows. A new one has
 // to be known to the leader first; it tries again.
 func (l *loop) standbyRegister(q *request, m *wire.Register) {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,7 +28,8 @@ func (l *loop) status() *wire.Status {
 	t := l.st.Totals()
 	s.Inodes = wire.InodeStatus{Total: t.Inodes, Files: t.Files, Dirs: t.Dirs, Orphans: t.Orphans, Bytes: t.Length}
 	if !l.helm.Ready() {
-		s.Problems = append(s.Problems, "This master does not lead.")
+		s.Problems = append(s.Problems, l.whoLeads(s))
+		l.voterProblems(s)
 		return s
 	}
 	s.Failover = l.failover
@@ -45,11 +47,12 @@ func (l *loop) masterStatus() wire.MasterStatus {
 	log := l.log.Status()
 	m := wire.MasterStatus{
 		ID: l.cfg.ID, Version: l.cfg.Version, Commit: log.Commit, Match: log.Last, Raft: l.cfg.Peers[l.cfg.ID],
-		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.cfg.ClientAddr, Epoch: log.Term,
+		Name: l.cfg.Name, Role: "standby", Pid: os.Getpid(), Addr: l.reachable(l.cfg.ClientAddr), Epoch: log.Term,
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
-	m.HoldsVIP = l.holdsVIP()
+	lag := log.Commit - min(log.Commit, l.index)
+	m.Lag, m.HoldsVIP, m.Trouble = &lag, l.holdsVIP(), log.Trouble
 	if l.helm.Ready() {
 		m.Role = "leader"
 		m.Lease, m.LeaseLeft = l.leaseStatus()
@@ -175,7 +178,7 @@ func (l *loop) chunkStatus(s *wire.Status) {
 
 func (l *loop) mountStatus(m *session) wire.MountStatus {
 	out := wire.MountStatus{
-		Session: strconv.FormatUint(m.id, 10), Host: m.host, Addr: m.addr, Mount: m.mount, Path: m.path, ReadOnly: m.readOnly,
+		Session: strconv.FormatUint(m.id, 10), Host: m.host, Addr: m.addr, Version: m.version, Mount: m.mount, Path: m.path, ReadOnly: m.readOnly,
 		State: "lost", Open: len(m.open), Rights: m.rights.count, Seen: l.now.Sub(m.seen).Seconds(), Ops: m.ops,
 	}
 	if m.state == sessionAttached {
@@ -207,6 +210,9 @@ func (l *loop) problems(s *wire.Status) {
 			}
 		}
 	}
+	if l.cfg.Concerns != nil {
+		s.Problems = append(s.Problems, l.cfg.Concerns()...)
+	}
 	if l.chunks.counting {
 		add("The chunks are still being counted since this master began to lead: %d of %d.", s.Chunks.Total, l.st.Totals().Chunks)
 	}
@@ -216,6 +222,9 @@ func (l *loop) problems(s *wire.Status) {
 	if n := s.Chunks.UnderGoal; n > 0 {
 		add("%d chunks have fewer copies than their goal; %d are being copied.", n, s.Chunks.Replicating)
 	}
+	if text := l.goalProblem(s); text != "" {
+		add("%s", text)
+	}
 	if n := s.Chunks.Damaged; n > 0 {
 		add("%d damaged copies were reported since the master started.", n)
 	}
@@ -224,6 +233,32 @@ func (l *loop) problems(s *wire.Status) {
 	}
 	if n := len(l.chunks.lost); n > 0 {
 		add("%d chunks of writers that are gone are being reconciled.", n)
+	}
+}
+
+// goalProblem says so when there are not as many chunkservers as copies are wanted:
+// then new data has too few from the moment it is acknowledged.
+func (l *loop) goalProblem(s *wire.Status) string {
+	goal := int(l.attr(inode.Root).Goal)
+	for g, row := range s.Chunks.Matrix {
+		if g > goal && slices.Max(row) > 0 {
+			goal = g
+		}
+	}
+	up := 0
+	for i := range s.Servers {
+		if s.Servers[i].State == "up" {
+			up++
+		}
+	}
+	switch {
+	case len(s.Servers) == 0 || up >= goal:
+		return ""
+	case up < min(l.cfg.MinCopies, goal):
+		return fmt.Sprintf("Connected chunkservers: %d. Nothing can be written with fewer than %d copies (master.min-copies).", up, min(l.cfg.MinCopies, goal))
+	default:
+		return fmt.Sprintf("Connected chunkservers: %d, and goals ask for up to %d copies: what is written now gets fewer, and is acknowledged with %d (master.min-copies).",
+			up, goal, min(l.cfg.MinCopies, goal))
 	}
 }
 

@@ -60,7 +60,8 @@ const (
 	BadToken  // access token missing, forged or expired
 	NotWaited // a lock would block
 	Unknown
-	codes // count
+	NotKnown // no such chunkserver or voter
+	codes    // count
 )
 
 type entry struct {
@@ -113,6 +114,7 @@ var dictionary = [codes]entry{
 	BadToken:        {"bad-token", syscall.EACCES, "access token is missing, forged or expired"},
 	NotWaited:       {"not-waited", syscall.EAGAIN, "the lock is held by another"},
 	Unknown:         {"unknown", syscall.EIO, "unknown error"},
+	NotKnown:        {"not-known", syscall.ENOENT, "the cluster does not have it; 'varve status' lists what it has"},
 }
 
 func (c Code) entry() *entry {

@@ -54,6 +54,8 @@ type Agent struct {
 
 	// Owned by run.
 	own     *Owner
+	settled time.Duration            // until then the host before may have the addresses still
+	doubted bool                     // somebody answered for one before
 	alarmed map[claim2]time.Duration // when a foreign claim was last reported
 }
 
@@ -215,6 +217,10 @@ func (a *Agent) run() {
 
 // work does what is due and says how long to sleep.
 func (a *Agent) work(now time.Duration) time.Duration {
+	if a.doubted && now >= a.settled {
+		a.doubted = false
+		a.own.Shout(now) // neighbours may have believed the host before
+	}
 	next, over := a.own.Work(now)
 	if over {
 		a.tell(Event{Expired: true})
@@ -228,14 +234,21 @@ func (a *Agent) hold(now, until time.Duration) error {
 		return err
 	}
 	clear(a.alarmed)
+	a.settled, a.doubted = now+a.cfg.Lifetime+probeEvery, false
 	a.cfg.Log.Info("took the virtual addresses", "addresses", a.cfg.Addresses, "interface", a.Interface())
 	return nil
 }
 
-// claimed handles what a neighbour said about one of our addresses.
+// claimed handles what a neighbour said about one of our addresses. A host that
+// died with them answers until its kernel has let them expire: that is no reason to
+// call anybody. Whoever answers later than that, to a question asked later, is.
 func (a *Agent) claimed(now time.Duration, c claim) {
 	if !a.own.Held() {
 		return // then somebody else should have it
+	}
+	if now < a.settled {
+		a.doubted = true
+		return
 	}
 	key := claim2{c.addr.String(), c.mac.String()}
 	if last, ok := a.alarmed[key]; ok && now < last+alarmEvery {

@@ -14,7 +14,8 @@
 // or unsolicited neighbour advertisements in a burst, then slowly for ever,
 // because a switch or host that missed the burst would go on sending to the old
 // place. The agent asks once a second whether anybody else answers for the
-// address, and reports such a foreign claim: announcing louder cannot repair
+// address, and reports such a foreign claim once the host that had it before must
+// have lost it: announcing louder cannot repair
 // it, since whose reply is last wins; the other host must be made to let go.
 //
 // One goroutine owns all state; Hold and Drop are answered by it. Another one

@@ -2,11 +2,13 @@ package vip
 
 import (
 	"log/slog"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
+	"github.com/vishvananda/netlink"
 )
 
 // kernel is a device that keeps addresses for their lifetime, by a clock of the test.
@@ -14,6 +16,8 @@ type kernel struct {
 	now   *time.Duration
 	until time.Duration // the address is gone then
 	adds  int
+
+	announced int
 }
 
 func (k *kernel) Add(_ netip.Prefix, life time.Duration) error {
@@ -30,7 +34,40 @@ func (k *kernel) Remove(netip.Prefix) (bool, error) {
 
 func (k *kernel) has() bool                 { return k.until > *k.now }
 func (k *kernel) Probe(netip.Addr) error    { return nil }
-func (k *kernel) Announce(netip.Addr) error { return nil }
+func (k *kernel) Announce(netip.Addr) error { k.announced++; return nil }
+
+// While the host before may have an address still, nobody is called because it
+// answers for it; the neighbours are told again when that is over. Later it is a conflict.
+func TestClaims(t *testing.T) {
+	now := time.Hour
+	k := &kernel{now: &now}
+	p := netip.MustParsePrefix("192.0.2.1/32")
+	quiet, set := slog.New(slog.DiscardHandler), metrics.NewSet()
+	a := &Agent{
+		cfg: Config{Lifetime: leastLife, Log: quiet}, dev: &device{link: &netlink.Dummy{}}, events: make(chan Event, 16), alarmed: map[claim2]time.Duration{},
+		foreign: set.GetOrCreateCounter("foreign"), own: NewOwner([]netip.Prefix{p}, leastLife, k, quiet, set),
+	}
+	if err := a.hold(now, now+time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	other := claim{p.Addr(), net.HardwareAddr{2, 0, 0, 0, 0, 1}}
+	for begun := now; now < begun+leastLife; now += 500 * time.Millisecond {
+		a.claimed(now, other)
+		a.work(now)
+	}
+	if len(a.events) > 0 {
+		t.Errorf("an alarm while the address may live on where it was: %+v", <-a.events)
+	}
+	now += probeEvery
+	said := k.announced
+	if a.work(now); k.announced == said {
+		t.Error("the neighbours are not told again")
+	}
+	a.claimed(now, other)
+	if len(a.events) != 1 || !(<-a.events).Foreign {
+		t.Error("no alarm when another host has the address")
+	}
+}
 
 // An address is held until the right to it ends and not a moment longer, renewed
 // until then, dropped at once when told to, and never taken with a right that is over.

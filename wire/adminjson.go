@@ -124,9 +124,10 @@ type MasterStatus struct {
 	Applied   uint64  `json:"applied"` // index of the last change applied
 	Commit    uint64  `json:"commit"`  // index of the last change that it knows a majority has
 	Match     uint64  `json:"match"`   // as the leader knows: it has the changelog up to here
-	Lag       uint64  `json:"lag"`     // log entries that it does not have yet
+	Lag       *uint64 `json:"lag"`     // entries that it should have applied and has not; null: nobody knows, it is down
 	Raft      string  `json:"raft"`    // where other voters reach it
 	Down      bool    `json:"down"`    // it does not answer
+	Trouble   string  `json:"trouble,omitempty"`
 	Seen      float64 `json:"seen_seconds_ago"`
 	ImageAt   uint64  `json:"image_index"` // index that the newest image holds
 	UptimeSec float64 `json:"uptime_seconds"`
@@ -183,6 +184,7 @@ type MountStatus struct {
 	Session  string  `json:"session"`
 	Host     string  `json:"host"`
 	Addr     string  `json:"addr"`
+	Version  string  `json:"version"`
 	Mount    string  `json:"mount"`
 	Path     string  `json:"path"`
 	ReadOnly bool    `json:"read_only"`

@@ -95,4 +95,5 @@ const (
 	KindImageAsk
 	KindImageOffer
 	KindImageRead
+	KindVoterTrouble
 )

@@ -19,7 +19,7 @@ func messages() []Message {
 		&LockCancel{}, &StatFS{}, &StatFSReply{}, &Admin{}, &AdminReply{}, &Empty{}, &Recall{}, &RecallReply{}, &Who{}, &WhoReply{},
 		&Register{}, &RegisterReply{}, &Report{}, &Beat{}, &Trouble{}, &Delete{}, &SetVersion{}, &Replicate{}, &Digest{}, &DigestReply{}, &Lead{},
 		&Write{}, &WriteReply{}, &Sync{}, &Read{}, &ReadReply{}, &Map{}, &MapReply{}, &Places{}, &PlacesReply{}, &Lend{}, &LendReply{},
-		&Raft{}, &VoterBeat{}, &ImageAsk{}, &ImageOffer{}, &ImageRead{},
+		&Raft{}, &VoterBeat{}, &ImageAsk{}, &ImageOffer{}, &ImageRead{}, &VoterTrouble{},
 		&Detail{}, // shares KindEmpty: the body of an error
 	}
 }

@@ -87,6 +87,13 @@ func (m *VoterBeat) Fields(c *codec.Codec) {
 	c.U16(&m.Busy)
 }
 
+// VoterTrouble follows a VoterBeat while there is something that an operator should
+// see to. A notice; voters of older versions pass over it.
+type VoterTrouble struct{ Text string }
+
+func (*VoterTrouble) Kind() Kind              { return KindVoterTrouble }
+func (m *VoterTrouble) Fields(c *codec.Codec) { c.Str(&m.Text, maxText) }
+
 // ImageAsk asks a master or metalogger for its newest image, if that holds at
 // least the entries up to Index. Reply: ImageOffer, or NotFound.
 type ImageAsk struct{ Index uint64 }

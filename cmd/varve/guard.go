@@ -32,7 +32,7 @@ func superviseMaster(ctx context.Context, f *conf.File, q quorum, key []byte) er
 			return err
 		}
 		defer agent.Close()
-		cfg.Addresses = agent
+		cfg.Addresses, cfg.Concerns = agent, vipConcerns(ctx, agent)
 	}
 	if len(q.voters) > 1 && f.Master.Gossip != "" {
 		cfg.Obituary = func(term uint64) { sendObituaries(f, q, key, term, log) }
@@ -137,6 +137,31 @@ func openVIP(f *conf.File, log *slog.Logger) (*vip.Agent, error) {
 		list = append(list, p)
 	}
 	return vip.Open(vip.Config{Addresses: list, Interface: f.Master.VIPInterface, Log: log})
+}
+
+// vipConcerns are the agent's alarms as sentences, which end with ctx.
+func vipConcerns(ctx context.Context, agent *vip.Agent) <-chan string {
+	sentences := make(chan string)
+	go func() {
+		for {
+			var e vip.Event
+			select {
+			case e = <-agent.Events():
+			case <-ctx.Done():
+				return
+			}
+			if !e.Foreign {
+				continue
+			}
+			text := fmt.Sprintf("Another host, whose hardware address is %v, answers for the virtual address %v: take it away there, or mounts may reach the wrong host.", e.MAC, e.Addr)
+			select {
+			case sentences <- text:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return sentences
 }
 
 // obituaryPatience is how long the others are told, again and again if they do

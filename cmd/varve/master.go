@@ -60,7 +60,7 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 		Sync: f.Master.Sync, ImageEvery: time.Duration(f.Master.ImageEvery), ImagesKept: f.Master.ImagesKept,
 		SessionLease: time.Duration(f.Master.SessionLease), RepairDelay: time.Duration(f.Master.RepairDelay),
 		RepairPerServer: f.Master.RepairPerHost, MinCopies: f.Master.MinCopies,
-		Metrics: set, Log: log,
+		Concerns: line.Concerns, Metrics: set, Log: log,
 	})
 	if err != nil {
 		return err

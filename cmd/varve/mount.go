@@ -113,7 +113,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	connectCtx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	cl, err := client.Connect(connectCtx, client.Config{
-		Masters: f.Cluster.Masters, Key: key, Path: a.path, Host: host, Mount: dir, ReadOnly: opts.ReadOnly, NoShort: opts.NoShort,
+		Masters: f.Cluster.Masters, Key: key, Path: a.path, Host: host, Mount: dir, Version: version, ReadOnly: opts.ReadOnly, NoShort: opts.NoShort,
 		Notify: notify, Log: log, Metrics: set,
 		WriteBuffer: int64(f.Mount.WriteBuffer), ReadAhead: int64(f.Mount.ReadAhead), CacheBytes: int64(f.Mount.Cache),
 		MaxDirty: time.Duration(f.Mount.MaxDirty), Timeout: time.Duration(f.Mount.Timeout),

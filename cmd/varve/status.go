@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -57,9 +59,9 @@ func printStatus(out io.Writer, st *wire.Status) {
 	printMasters(out, st)
 	printServers(out, st)
 	w := table(out)
-	fmt.Fprintln(w, "\nMOUNT\tHOST\tPATH\tSTATE\tOPEN\tOPS")
+	fmt.Fprintln(w, "\nMOUNT\tHOST\tPATH\tSTATE\tOPEN\tOPS\tVERSION")
 	for _, m := range st.Mounts {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\n", m.Mount, m.Host, m.Path, m.State, m.Open, m.Ops)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", m.Mount, m.Host, m.Path, m.State, m.Open, m.Ops, cmp.Or(m.Version, "-"))
 	}
 	w.Flush()
 	k := st.Chunks
@@ -76,9 +78,9 @@ func table(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0,
 // printMasters shows the voters, and how the leader came to lead.
 func printMasters(out io.Writer, st *wire.Status) {
 	w := table(out)
-	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tAPPLIED\tCOMMITTED\tLAG\tLEASE\tVIP\tMEMORY\tBUSY")
+	fmt.Fprintln(w, "\nMASTER\tROLE\tADDRESS\tPID\tEPOCH\tAPPLIED\tCOMMITTED\tLAG\tLEASE\tVIP\tMEMORY\tBUSY\tVERSION")
 	for _, m := range st.Masters {
-		role, addr, lease, vip := m.Role, m.Addr, m.Lease, "-"
+		role, addr, lease, vip, lag := m.Role, m.Addr, m.Lease, "-", "-"
 		if m.Down {
 			role += " (down)"
 		}
@@ -94,8 +96,11 @@ func printMasters(out io.Writer, st *wire.Status) {
 		if m.HoldsVIP {
 			vip = "here"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%.0f %%\n",
-			m.Name, role, addr, m.Pid, m.Epoch, m.Applied, m.Commit, m.Lag, lease, vip, bytesText(m.MemBytes), 100*m.LoopBusy)
+		if m.Lag != nil {
+			lag = strconv.FormatUint(*m.Lag, 10)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%.0f %%\t%s\n",
+			cmp.Or(m.Name, "-"), role, addr, m.Pid, m.Epoch, m.Applied, m.Commit, lag, lease, vip, bytesText(m.MemBytes), 100*m.LoopBusy, cmp.Or(m.Version, "-"))
 	}
 	w.Flush()
 	if f := st.Failover; f != nil {
@@ -107,9 +112,9 @@ func printMasters(out io.Writer, st *wire.Status) {
 // printServers shows the chunkservers, and then all disks.
 func printServers(out io.Writer, st *wire.Status) {
 	w := table(out)
-	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS")
+	fmt.Fprintln(w, "\nSERVER\tADDRESS\tSTATE\tPID\tCHUNKS\tUSED\tFREE\tREAD/s\tWRITE/s\tERRORS\tVERSION")
 	for _, s := range st.Servers {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\t%s\t%d\t%s\n", s.ID, s.Addr, s.State, s.Pid, s.Chunks, bytesText(s.Used), bytesText(s.Free), bytesText(s.Read), bytesText(s.Written), s.Errors, cmp.Or(s.Version, "-"))
 	}
 	w.Flush()
 	w = table(out)

@@ -17,11 +17,13 @@ type upPorts struct {
 	Chunkservers string   `json:"chunkservers"`
 	HTTP         string   `json:"http"`
 	Data         []string `json:"data"`
+	Metrics      []string `json:"metrics"` // of the chunkservers
 
 	// With --ha: the second master's, and all voters' ports for each other.
 	Clients2      string    `json:"clients2,omitempty"`
 	Chunkservers2 string    `json:"chunkservers2,omitempty"`
 	HTTP2         string    `json:"http2,omitempty"`
+	HTTP3         string    `json:"http3,omitempty"` // the metalogger's
 	Voters        [3]string `json:"voters"`
 	Gossip        [3]string `json:"gossip"`
 }
@@ -47,6 +49,9 @@ func choosePorts(dir string, servers int, ha bool) (upPorts, error) {
 	for i := len(p.Data); i < servers; i++ {
 		p.Data = append(p.Data, loopback(9422+100*i))
 	}
+	for i := len(p.Metrics); i < servers; i++ {
+		p.Metrics = append(p.Metrics, loopback(9428+100*i))
+	}
 	taken := map[string]bool{}
 	var err error
 	choose := func(addr *string) {
@@ -59,6 +64,7 @@ func choosePorts(dir string, servers int, ha bool) (upPorts, error) {
 	choose(&p.HTTP)
 	for i := range servers {
 		choose(&p.Data[i])
+		choose(&p.Metrics[i])
 	}
 	if ha {
 		p.chooseHA(choose)
@@ -84,6 +90,7 @@ func (p *upPorts) chooseHA(choose func(*string)) {
 	usual(&p.Clients2, 9521)
 	usual(&p.Chunkservers2, 9520)
 	usual(&p.HTTP2, 9525)
+	usual(&p.HTTP3, 9427)
 	for i := range p.Voters {
 		usual(&p.Voters[i], 9419+100*i)
 		usual(&p.Gossip[i], 9426+100*i)
@@ -147,14 +154,14 @@ func masterChildren(a upArgs, p upPorts) []child {
 	first.args = append(first.args, "--id", "1", "--raft", p.Voters[0], "--gossip", p.Gossip[0])
 	second := child{name: "master2", order: 3, args: []string{"master", "--config", config, "--id", "2", "--raft", p.Voters[1], "--gossip", p.Gossip[1], "--name", "master2",
 		"--dir", filepath.Join(a.dir, "master2"), "--clients", p.Clients2, "--chunkservers", p.Chunkservers2, "--http", p.HTTP2}}
-	third := child{name: "metalogger", order: 4, args: []string{"metalogger", "--config", config, "--id", "3", "--raft", p.Voters[2], "--gossip", p.Gossip[2]}}
+	third := child{name: "metalogger", order: 4, args: []string{"metalogger", "--config", config, "--id", "3", "--raft", p.Voters[2], "--gossip", p.Gossip[2], "--http", p.HTTP3}}
 	return []child{first, second, third}
 }
 
 func chunkdChild(a upArgs, p upPorts, i int) child {
 	name := fmt.Sprintf("chunkd%d", i+1)
 	return child{name: name, order: 2, args: []string{"chunkd", "--config", filepath.Join(a.dir, "daemons.toml"),
-		"--dirs", filepath.Join(a.dir, name), "--listen", p.Data[i]}}
+		"--dirs", filepath.Join(a.dir, name), "--listen", p.Data[i], "--http", p.Metrics[i]}}
 }
 
 func mountChild(a upArgs) child {

@@ -198,7 +198,7 @@ func (r *Runner) hurry() { r.briskTo = time.Now().Add(time.Second) }
 func (r *Runner) step() time.Duration {
 	v, now := r.view()
 	for _, a := range r.m.Step(now, v) {
-		r.act(a, v)
+		r.act(a, now, v)
 	}
 	if v.Leader != r.cfg.Self || r.m.Leaving() && v.Leader == 0 {
 		for _, gone := range r.leaving {
@@ -229,9 +229,9 @@ func (r *Runner) view() (elect.View, elect.Nanos) {
 	return v, now
 }
 
-func (r *Runner) act(a elect.Action, v elect.View) {
+func (r *Runner) act(a elect.Action, now elect.Nanos, v elect.View) {
 	if a.Why != "" && (r.cfg.Virtual || a.Do != elect.Hold && a.Do != elect.Drop) {
-		r.cfg.Logger.Info("election: "+a.String(), "term", v.Term)
+		r.cfg.Logger.Info("election: "+a.At(now), "term", v.Term)
 	}
 	switch a.Do {
 	case elect.Forget:

@@ -130,6 +130,7 @@ type Status struct {
 	Heard    int64  // Config.Clock when a leader was last heard, 0: not since Open
 	Longest  bool   // since no leader is heard a voter asked for votes that has less of the log than this one
 	Writing  int64  // Config.Clock since when a write to the files has been under way, 0: none is
+	Trouble  string // what an operator should see to, a full disk for example; empty: nothing
 	Bytes    uint64 // of files that hold what no image holds yet: what a start has to read
 	// Peers is what the leader knows of the others, by ID; empty elsewhere. It is
 	// at most 100 ms old.

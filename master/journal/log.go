@@ -60,6 +60,7 @@ type Log struct {
 
 	lease    lease // see lease.go for who owns what
 	takeover atomic.Pointer[Takeover]
+	trouble  atomic.Pointer[string] // Status.Trouble; nil: none
 
 	// Owned by the driver.
 	rn       *raft.RawNode
@@ -150,6 +151,9 @@ func (l *Log) Status() Status {
 	s.Applied, s.Amnesia, s.Since = l.applied, l.amnesia, l.since
 	l.mu.Unlock()
 	s.Writing = l.w.busySince()
+	if text := l.trouble.Load(); text != nil {
+		s.Trouble = *text
+	}
 	first, last := l.st.bounds()
 	s.First, s.Last, s.LastTerm, s.Bytes = first, last.Index, last.Term, l.st.unsaved()
 	return s

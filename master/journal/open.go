@@ -283,8 +283,11 @@ func (l *Log) prepareOne(number uint64) bool {
 	for {
 		err := prepareFile(l.dir, number, l.cfg.FileSize)
 		if err == nil {
+			l.trouble.Store(nil)
 			return true
 		}
+		text := fmt.Sprintf("the next file of the changelog cannot be prepared: %v", err)
+		l.trouble.Store(&text)
 		l.cfg.Log.Error("journal: cannot prepare the next file, trying again", "err", err)
 		select {
 		case <-time.After(time.Second):

@@ -18,6 +18,7 @@ type wires struct {
 	logs map[uint64]*Log
 	cut  map[uint64]bool
 	deaf uint64 // gets no offer of leadership
+	only uint64 // who alone can ask for votes; 0: everybody
 }
 
 // port is one voter's Transport.
@@ -32,6 +33,9 @@ func (p *port) Send(msgs []*raftpb.Message) {
 	for _, m := range msgs {
 		to := p.w.logs[m.GetTo()]
 		if to == nil || p.w.cut[p.from] || p.w.cut[m.GetTo()] || m.GetTo() == p.w.deaf && m.GetType() == raftpb.MsgTimeoutNow {
+			continue
+		}
+		if asks := m.GetType() == raftpb.MsgPreVote || m.GetType() == raftpb.MsgVote; asks && p.w.only != 0 && p.w.only != p.from {
 			continue
 		}
 		_ = to.Step(proto.Clone(m).(*raftpb.Message))

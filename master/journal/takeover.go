@@ -37,6 +37,7 @@ type hearing struct {
 	asked int64  // Config.Clock when this voter first asked for votes since a leader was heard; 0: not yet
 	offer string // why its leader wanted it to lead; empty: no offer
 	lost  string // why there was no leader any more
+	ceded int64  // Config.Clock when this voter itself led no longer; 0: another one was heard since
 }
 
 // bury notes that the present leader is dead.
@@ -66,7 +67,7 @@ func (h *hearing) posthumous(l *Log, m *raftpb.Message) bool {
 
 // hear notes a word of the leader.
 func (h *hearing) hear(l *Log, m *raftpb.Message) {
-	h.at, h.lead, h.term, h.asked, h.offer, h.lost = l.cfg.Clock(), m.GetFrom(), m.GetTerm(), 0, "", ""
+	h.at, h.lead, h.term, h.asked, h.offer, h.lost, h.ceded = l.cfg.Clock(), m.GetFrom(), m.GetTerm(), 0, "", "", 0
 	l.mu.Lock()
 	l.view.Heard, l.view.Longest = h.at, false
 	l.mu.Unlock()
@@ -97,20 +98,26 @@ func (h *hearing) won(l *Log, term uint64) *Takeover {
 		h.asked = now
 	}
 	t.Votes = time.Duration(now - h.asked)
-	if h.at != 0 {
-		t.Silent = time.Duration(h.asked - h.at)
+	heard := h.at
+	if h.ceded != 0 {
+		heard = h.ceded
+	}
+	if heard != 0 {
+		t.Silent = time.Duration(h.asked - heard)
 	}
 	switch {
 	case h.offer != "":
 		t.Cause = fmt.Sprintf("voter %d handed over: %s", h.lead, h.offer)
 	case h.lost != "":
 		t.Cause = h.lost
+	case h.ceded != 0:
+		t.Cause = fmt.Sprintf("it leads again, %v after it had ceased to", time.Duration(now-h.ceded).Round(time.Millisecond))
 	case h.at == 0:
 		t.Cause = "no leader was heard since this voter started"
 	default:
 		t.Cause = fmt.Sprintf("voter %d was silent for %v", h.lead, t.Silent.Round(time.Millisecond))
 	}
-	h.asked, h.offer, h.lost, h.lead, h.term = 0, "", "", l.cfg.ID, term
+	h.asked, h.offer, h.lost, h.ceded, h.lead, h.term = 0, "", "", 0, l.cfg.ID, term
 	return t
 }
 
@@ -129,6 +136,9 @@ func (l *Log) role(was raft.StateType) {
 	now := l.soft.RaftState
 	if now == was {
 		return
+	}
+	if was == raft.StateLeader {
+		l.hearing.ceded = l.cfg.Clock()
 	}
 	switch now {
 	case raft.StatePreCandidate, raft.StateCandidate:

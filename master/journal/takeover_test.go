@@ -85,6 +85,26 @@ func TestTakeover(t *testing.T) {
 	}
 }
 
+// A leader that lost the others and leads again does not call itself silent.
+func TestLeadsAgain(t *testing.T) {
+	w, voters := trio(t)
+	lead := leaderOf(t, voters, nil)
+	others(t, voters, lead)
+	term, before := lead.Status().Term, BootTime()
+	w.mu.Lock()
+	w.only = lead.cfg.ID
+	w.mu.Unlock()
+	w.isolate(lead.cfg.ID, true)
+	eventually(t, "it leads no longer", func() bool { return !lead.isLeader() })
+	w.isolate(lead.cfg.ID, false)
+	eventually(t, "it leads again", func() bool { return lead.isLeader() && lead.Status().Term > term })
+	var o Takeover
+	eventually(t, "it says how", func() bool { o, _ = lead.Takeover(); return o.Term > term })
+	if o.From != lead.cfg.ID || !strings.Contains(o.Cause, "leads again") || o.Silent < 0 || o.Silent > time.Duration(BootTime()-before) {
+		t.Errorf("%+v", o)
+	}
+}
+
 // stuckDir is a directory on a disk that answers no write while gate is locked.
 type stuckDir struct {
 	files.Dir

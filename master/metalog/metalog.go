@@ -196,7 +196,7 @@ func (m *Metalogger) handOver() {
 		}
 	}
 	if best.ID != 0 {
-		m.log.Transfer(best.ID)
+		m.log.Handover(best.ID, "it is a metalogger, which cannot serve")
 	}
 }
 

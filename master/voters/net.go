@@ -36,9 +36,11 @@ const (
 	maxBatch   = 1 << 20  // bytes of messages in one notice, if there is more than one
 	maxBacklog = 32 << 20 // bytes waiting for one peer above which messages are dropped
 	beatEvery  = time.Second
-	retryFirst = 20 * time.Millisecond
-	retryLast  = 500 * time.Millisecond
-	idle       = 2 * time.Second // after which a silent connection is dead
+	// Trouble is told with every beat; it is over when it was not told twice.
+	troubleLasts = 2*beatEvery + beatEvery/2
+	retryFirst   = 20 * time.Millisecond
+	retryLast    = 500 * time.Millisecond
+	idle         = 2 * time.Second // after which a silent connection is dead
 )
 
 // Config says who this voter is and where the others are.
@@ -62,7 +64,12 @@ type Config struct {
 type Beat struct {
 	wire.VoterBeat
 	At        time.Time
-	Connected bool // this side reaches it
+	Connected bool   // this side reaches it
+	Trouble   string // what an operator should see to; empty: nothing
+	Due       uint64 // what this log knew to be committed when the beat before was heard: who keeps up has applied it
+
+	committed uint64    // the same when this one was heard
+	troubled  time.Time // when Trouble was heard
 }
 
 // Net is this voter's connections to the others.
@@ -265,6 +272,10 @@ func (n *Net) Beats() []Beat {
 // Tell sends a beat to all now, for news that should not wait for the next.
 func (n *Net) Tell() {
 	b := n.self()
+	var trouble wire.VoterTrouble
+	if log := n.attached(); log != nil {
+		trouble.Text = log.Status().Trouble
+	}
 	n.mu.Lock()
 	peers := make([]*peer, 0, len(n.peers))
 	for _, p := range n.peers {
@@ -277,6 +288,9 @@ func (n *Net) Tell() {
 		p.mu.Unlock()
 		if conn != nil {
 			conn.Notify(&b)
+			if trouble.Text != "" {
+				conn.Notify(&trouble)
+			}
 		}
 	}
 }
@@ -360,6 +374,15 @@ func (n *Net) serve(c *link.Conn, r *link.Request) {
 		}
 		c.SetValue(&b)
 		n.noteBeat(b)
+	case wire.KindVoterTrouble:
+		var t wire.VoterTrouble
+		err := r.Decode(&t)
+		r.Free()
+		if err != nil {
+			n.hostile(c, err)
+			return
+		}
+		n.noteTrouble(c, t.Text)
 	case wire.KindImageAsk, wire.KindImageRead:
 		n.serveImage(r)
 	default:
@@ -369,17 +392,42 @@ func (n *Net) serve(c *link.Conn, r *link.Request) {
 }
 
 func (n *Net) noteBeat(b wire.VoterBeat) {
+	log := n.attached()
+	var committed uint64
+	if log != nil {
+		committed = log.Status().Commit
+	}
 	n.mu.Lock()
 	if _, known := n.peers[b.ID]; known {
-		n.beats[b.ID] = Beat{VoterBeat: b, At: time.Now()}
+		now, last := Beat{VoterBeat: b, At: time.Now(), Due: committed, committed: committed}, n.beats[b.ID]
+		if last.Pid == b.Pid && last.Uptime <= b.Uptime { // else it has begun anew
+			now.Due = last.committed
+		}
+		if now.At.Sub(last.troubled) < troubleLasts {
+			now.Trouble, now.troubled = last.Trouble, last.troubled
+		}
+		n.beats[b.ID] = now
 	}
 	n.mu.Unlock()
 	n.found()
-	if log := n.attached(); log != nil && n.admits(log, &b) {
+	if log != nil && n.admits(log, &b) {
 		n.compare(log, &b)
 	}
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)
+	}
+}
+
+func (n *Net) noteTrouble(c *link.Conn, text string) {
+	beat, _ := c.Value().(*wire.VoterBeat)
+	if beat == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b, known := n.beats[beat.ID]; known {
+		b.Trouble, b.troubled = text, time.Now()
+		n.beats[beat.ID] = b
 	}
 }
 

@@ -27,7 +27,7 @@ func (c *cluster) leading() (lead wire.MasterStatus, whole bool) {
 		if m.Role == "leader" {
 			lead = m
 		}
-		whole = whole && !m.Down && m.Lag < 100 && m.Role != "unknown"
+		whole = whole && !m.Down && m.Lag != nil && *m.Lag < 100 && m.Role != "unknown"
 	}
 	return lead, whole && lead.Pid != 0
 }

@@ -92,7 +92,7 @@ function lease(m) {
 function masters(s) {
   table("masters", ["name", "role", "address", "#pid", "#epoch", "#changes", "#lag", "#lease", "VIP", "#image at", "#memory", "#busy"],
     s.masters.map((m) => ({ cells: [m.name, { text: m.down ? m.role + " (down)" : m.role, className: m.down ? "down" : m.role },
-      m.addr || m.raft, m.pid, m.epoch, count(m.applied), count(m.lag), lease(m), m.holds_vip ? "here" : "", count(m.image_index),
+      m.addr || m.raft, m.pid, m.epoch, count(m.applied), m.lag === null ? "" : count(m.lag), lease(m), m.holds_vip ? "here" : "", count(m.image_index),
       bytes(m.memory_bytes), (100 * m.loop_busy).toFixed(0) + " %"] })));
   const f = s.failover;
   $("failover").textContent = !f ? "" : `last failover ${new Date(f.time / 1e6).toLocaleString()}, to ${f.to_name} in epoch ${f.epoch}: ${f.cause}; ` +
