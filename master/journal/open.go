@@ -228,7 +228,7 @@ func (l *Log) startRaft() (err error) {
 		AsyncStorageWrites:        true,
 		DisableProposalForwarding: true, // an entry holds its leader's time
 		StepDownOnRemoval:         true,
-		Logger:                    &raftLogger{l.cfg.Log},
+		Logger:                    &raftLogger{log: l.cfg.Log},
 	})
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)
