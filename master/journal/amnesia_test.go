@@ -91,7 +91,7 @@ func TestAmnesia(t *testing.T) {
 		}
 	}
 	for _, v := range voters {
-		v.Heir(2)
+		v.Heir(2, true)
 	}
 	lead = leaderOf(t, voters, nil)
 	for _, v := range voters {
@@ -128,10 +128,18 @@ func TestLostTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = hurt.Close()
-	hurt = w.start(t, id, save)
+	var said strings.Builder
+	hurt = w.startWith(t, id, save, func(c *Config) { c.Log = loud(&said) })
 	voters[id-1] = hurt
 	if !hurt.Status().Amnesia {
 		t.Fatal("it votes")
 	}
+	hurt.Heir(lead.cfg.ID, false)
 	eventually(t, "it is healed", func() bool { return !hurt.Status().Amnesia && hurt.count() == 50 })
+	mustClose(t, hurt.Log)
+	for _, wrong := range []string{"has restarted", "too many", "may be lost"} {
+		if strings.Contains(said.String(), wrong) {
+			t.Errorf("one voter of three has lost its tail, and it says %q:\n%s", wrong, said.String())
+		}
+	}
 }
