@@ -100,7 +100,7 @@ func Recover(dir string, id uint64, log *slog.Logger) (*journal.Survivor, error)
 		r.Close()
 		if err == nil {
 			cfg.Applied, cfg.AppliedTerm = meta.Index, meta.Term
-			return journal.Survive(cfg)
+			return journal.Survive(cfg, 0)
 		}
 		log.Error("image cannot be used; trying an older one", "file", f.Path, "err", err)
 	}
