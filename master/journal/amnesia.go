@@ -163,8 +163,9 @@ func (l *Log) holed(m *raftpb.Message) bool {
 
 // remember ends the amnesia when an entry of the term that this voter began with,
 // or of a later one, is committed and here. It is called when the commit index has moved.
+// What holed has noticed this life of the voter cannot end: it has begun no term for it.
 func (l *Log) remember() error {
-	if !l.amnesia || l.view.Commit > l.st.lastIndex() {
+	if !l.amnesia || l.since == 0 || l.view.Commit > l.st.lastIndex() {
 		return nil
 	}
 	if term, err := l.st.Term(l.view.Commit); err != nil || term < l.since {
