@@ -28,7 +28,7 @@ const (
 // rooms maps a package to what it may import of ours. "x/..." is a room with
 // all its inner rooms; a room may always import its own inner rooms.
 var rooms = map[string][]string{
-	"chunk": {}, "inode": {}, "status": {}, "codec": {}, "conf": {}, "buffer": {},
+	"chunk": {}, "inode": {}, "status": {}, "codec": {}, "conf": {}, "buffer": {}, "owner": {},
 	"wire":             {"chunk", "inode", "status", "codec"},
 	"engine":           {"buffer"},
 	"link":             {"chunk", "status", "wire", "buffer"},
@@ -41,14 +41,14 @@ var rooms = map[string][]string{
 	"segment":          {"chunk", "status", "codec", "engine/..."},
 	"master/offheap":   {},
 	"master/state":     {"chunk", "inode", "status", "codec", "master/offheap"},
-	"master/journal":   {"chunk", "status", "codec", "engine/..."},
-	"master/image":     {"chunk", "inode", "status", "codec", "master/state"},
+	"master/journal":   {"chunk", "status", "codec", "engine/...", "owner"},
+	"master/image":     {"chunk", "inode", "status", "codec", "owner", "master/state"},
 	"master/placement": {"chunk", "status", "master/offheap"},
 	"master/locks":     {"inode", "status"},
 	"master/helm":      {"master/journal"},
 	"master/voters":    {"status", "wire", "link", "master/journal"},
 	"master/metalog":   {"wire", "master/image", "master/journal", "master/voters"},
-	"master":           {"chunk", "inode", "status", "codec", "wire", "link", "master/..."},
+	"master":           {"chunk", "inode", "status", "codec", "wire", "link", "owner", "master/..."},
 	"chunkd":           {"chunk", "inode", "status", "wire", "link", "engine/...", "segment", "handover"},
 	"client":           {"chunk", "inode", "status", "codec", "wire", "link", "buffer", "engine", "handover"},
 	"admin":            {"chunk", "inode", "status", "wire", "link"},

@@ -26,7 +26,7 @@ type Master struct {
 	Clients       Addr     `toml:"clients" default:"0.0.0.0:9421" help:"listen for mounts and tools here"`
 	Chunkservers  Addr     `toml:"chunkservers" default:"0.0.0.0:9420" help:"listen for chunkservers here"`
 	HTTP          Addr     `toml:"http" default:"127.0.0.1:9425" help:"web page, /metrics, /healthz, /readyz; 0.0.0.0:9425 for other hosts too; empty: none"`
-	ID            int      `toml:"id" default:"0" check:"0..1000000" help:"this master's number in cluster.voters; 0: the one whose host is this one"`
+	ID            int      `toml:"id" default:"0" check:"0..1000000" help:"this master's number in cluster.voters; 0: the one whose host is this one; without voters, that of its directory"`
 	Raft          Addr     `toml:"raft" default:"" help:"listen for other voters here; empty: every address, at the port that cluster.voters says"`
 	Gossip        Addr     `toml:"gossip" default:"0.0.0.0:9426" help:"listen for gossip here, TCP and UDP, if there are several voters; empty: none"`
 	VIP           []string `toml:"vip" default:"" check:"prefixes" help:"virtual addresses that the leading master has, as ADDRESS/BITS, e.g. 10.0.0.10/32"`

@@ -2,6 +2,7 @@ package master
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -22,6 +23,7 @@ type chunkRoom struct {
 	waits   []*serverWait
 	lost    map[chunk.ID]*reconciling // chunks whose writer is gone
 	raising map[chunk.ID]*raise       // chunks whose copies are being raised
+	ahead   map[chunk.Server]uint64   // chunkservers that have obeyed a later epoch, which is given
 	nudged  time.Time                 // when writers of short chunks were last asked to end their leases
 
 	counting bool     // plan does not yet know all chunks of the tree
@@ -49,7 +51,7 @@ type serverWait struct {
 }
 
 func newChunkRoom() *chunkRoom {
-	return &chunkRoom{servers: map[chunk.Server]*chunkd{}, sets: map[chunk.ID]struct{}{}, lost: map[chunk.ID]*reconciling{}, raising: map[chunk.ID]*raise{}}
+	return &chunkRoom{servers: map[chunk.Server]*chunkd{}, sets: map[chunk.ID]struct{}{}, lost: map[chunk.ID]*reconciling{}, raising: map[chunk.ID]*raise{}, ahead: map[chunk.Server]uint64{}}
 }
 
 // startChunks tells placement what the changelog knows.
@@ -120,9 +122,7 @@ func (l *loop) register(q *request, m *wire.Register) {
 		l.refuse(q, status.Errorf(status.Invalid, "the disks belong to cluster %s, this is %s", m.Cluster, l.st.Cluster()))
 		return
 	case m.Epoch > l.epoch:
-		l.slog.Error("chunkserver has seen a newer master; was this master's directory put back to an older state?",
-			"addr", m.Addr, "its epoch", m.Epoch, "epoch", l.epoch)
-		l.refuse(q, status.Errorf(status.OldEpoch, "epoch %d here, %d there", l.epoch, m.Epoch))
+		l.outdated(q, m)
 		return
 	}
 	known := slices.ContainsFunc(l.st.Servers(), func(s state.ServerInfo) bool {
@@ -141,6 +141,42 @@ func (l *loop) register(q *request, m *wire.Register) {
 	})
 }
 
+// outdated refuses a chunkserver that has obeyed a master of a later epoch. That is
+// how a master may learn that it was deposed. But if its lease holds nobody can have deposed
+// it: its directory is older than that master's, a backup for example.
+func (l *loop) outdated(q *request, m *wire.Register) {
+	if !l.log.Leased() {
+		l.slog.Warn("chunkserver has obeyed a master of a later epoch", "addr", m.Addr, "its epoch", m.Epoch, "epoch", l.epoch)
+		l.refuse(q, status.Errorf(status.OldEpoch, "epoch %d here, %d there", l.epoch, m.Epoch))
+		return
+	}
+	ahead := l.chunks.ahead
+	if _, said := ahead[m.Server]; !said {
+		l.slog.Error("chunkserver refused: it has obeyed a master of a later epoch, so that this master's directory is an older state. If the newer one is lost: "+l.newEpoch(m.Epoch),
+			"addr", m.Addr, "its epoch", m.Epoch, "epoch", l.epoch)
+	}
+	ahead[m.Server] = m.Epoch
+	l.refuse(q, status.Errorf(status.OldEpoch, "epoch %d here, %d there: the master's directory is an older state; if the newer one is lost, 'varve master recover --epoch %d' on its host",
+		l.epoch, m.Epoch, m.Epoch))
+}
+
+// newEpoch says how this master comes to an epoch above those that have been seen.
+func (l *loop) newEpoch(seen uint64) string {
+	return fmt.Sprintf("stop all masters and metaloggers, then 'varve master recover --dir %s --epoch %d --yes'", l.cfg.Dir, seen)
+}
+
+// aheadProblem tells of chunkservers that outdated has refused.
+func (l *loop) aheadProblem(s *wire.Status) {
+	var seen uint64
+	for _, epoch := range l.chunks.ahead {
+		seen = max(seen, epoch)
+	}
+	if n := len(l.chunks.ahead); n > 0 {
+		s.Problems = append(s.Problems, fmt.Sprintf("%d chunkservers are refused: they have obeyed a master of epoch %d, this one leads epoch %d. Its directory is older than that master's. "+
+			"Start that one instead; if it is lost: %s.", n, seen, l.epoch, l.newEpoch(seen)))
+	}
+}
+
 // welcome takes a chunkserver in. One that was connected before is replaced: it
 // has restarted, or its connection was lost without a word.
 func (l *loop) welcome(q *request, m *wire.Register) {
@@ -154,6 +190,7 @@ func (l *loop) welcome(q *request, m *wire.Register) {
 		l.serverGone(old)
 		old.Close()
 	}
+	delete(room.ahead, m.Server)
 	s.conn, s.reg, s.beat, s.seen, s.told = q.conn, *m, wire.Beat{Disks: m.Disks}, l.now, false
 	q.conn.SetValue(s)
 	room.plan.ServerUp(l.nanos(), s.space())

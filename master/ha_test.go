@@ -288,7 +288,7 @@ func TestLaggingStandby(t *testing.T) {
 	if err := copyTree(c.dirs[3], restored); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Recover(restored, 1, testConfig(t, restored).Log); err != nil || len(s.Members.List) != 3 || s.NewTerm < s.Term+1000 {
+	if s, err := Recover(restored, 1, 0, testConfig(t, restored).Log); err != nil || len(s.Members.List) != 3 || s.NewTerm < s.Term+1000 {
 		t.Fatalf("recovery: %+v, %v", s, err)
 	}
 	m := startMaster(t, testConfig(t, restored))

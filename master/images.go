@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/state"
+	"github.com/varvefs/varve/owner"
 	"github.com/varvefs/varve/status"
 )
 
@@ -47,7 +47,7 @@ func (im *images) rest(worked time.Duration) {
 // openState reads the newest image, or makes the first one for an empty
 // directory. The changelog goes on behind it.
 func openState(dir string, now time.Time, log *slog.Logger) (*state.State, image.Meta, image.File, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := owner.MkdirAll(dir, 0o750); err != nil {
 		return nil, image.Meta{}, image.File{}, err
 	}
 	st, meta, file, err := image.Load(dir, log)
@@ -58,11 +58,17 @@ func openState(dir string, now time.Time, log *slog.Logger) (*state.State, image
 		return nil, meta, file, fmt.Errorf("there is a changelog in %s, but no image in %s that it belongs to; "+
 			"put an image.* back", filepath.Join(dir, "log"), dir)
 	}
-	st = state.New(0) // the same with every master; the first entries make a cluster of it
-	meta = image.Meta{Time: now.UnixNano()}
+	return firstImage(dir, now)
+}
+
+// firstImage makes the image that is before the first entry of every changelog: it
+// is the same with every master, and the first entries make a cluster of it.
+func firstImage(dir string, now time.Time) (*state.State, image.Meta, image.File, error) {
+	st := state.New(0)
+	meta := image.Meta{Time: now.UnixNano()}
 	view := st.Freeze()
 	defer view.Release()
-	file, err = image.Save(dir, view, meta, 1, nil)
+	file, err := image.Save(dir, view, meta, 1, nil)
 	return st, meta, file, err
 }
 

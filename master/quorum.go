@@ -1,9 +1,7 @@
 package master
 
 import (
-	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,7 +20,7 @@ import (
 func (m *Master) join(meta image.Meta) (err error) {
 	cfg, l := m.cfg, m.loop
 	jc := journal.Config{
-		Dir: filepath.Join(cfg.Dir, "log"), ID: cfg.ID, Applied: meta.Index, AppliedTerm: meta.Term,
+		Dir: filepath.Join(cfg.Dir, logDir), ID: cfg.ID, Applied: meta.Index, AppliedTerm: meta.Term,
 		SyncMode: cfg.Sync, Log: cfg.Log, Metrics: cfg.Metrics,
 	}
 	if len(cfg.Peers) > 0 {
@@ -80,31 +78,6 @@ func (l *loop) reload(index uint64) error {
 
 // Log is the changelog, for those who decide about elections.
 func (m *Master) Log() *journal.Log { return m.log }
-
-// Recover makes the directory of a master or metalogger that of a single master
-// with number id, after the majority of the voters is lost for good; see
-// journal.Survive. Nothing may run on it.
-func Recover(dir string, id uint64, log *slog.Logger) (*journal.Survivor, error) {
-	cfg := journal.Config{Dir: filepath.Join(dir, "log"), ID: id, Log: log}
-	list, err := image.List(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range list {
-		r, err := os.Open(f.Path)
-		if err != nil {
-			return nil, err
-		}
-		meta, err := image.Verify(r)
-		r.Close()
-		if err == nil {
-			cfg.Applied, cfg.AppliedTerm = meta.Index, meta.Term
-			return journal.Survive(cfg)
-		}
-		log.Error("image cannot be used; trying an older one", "file", f.Path, "err", err)
-	}
-	return nil, fmt.Errorf("there is no whole image in %s; a master's first one is image.0000000000000000", dir)
-}
 
 // askAdd makes a voter a member of the quorum; it votes when it has the changelog.
 func (l *loop) askAdd(q *request, text []byte) {

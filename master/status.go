@@ -40,6 +40,7 @@ func (l *loop) status() *wire.Status {
 	}
 	l.problems(s)
 	l.voterProblems(s)
+	l.aheadProblem(s)
 	return s
 }
 

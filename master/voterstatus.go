@@ -84,7 +84,9 @@ func (l *loop) whoLeads(s *wire.Status) string {
 func (l *loop) voterProblems(s *wire.Status) {
 	learner := map[uint64]bool{}
 	for _, k := range l.log.Members().List {
-		learner[k.ID] = k.Learner
+		if learner[k.ID] = k.Learner; k.Learner {
+			s.Problems = append(s.Problems, fmt.Sprintf("Voter %d (%s) is new and does not vote yet.", k.ID, k.Addr))
+		}
 	}
 	var down []string
 	there, voters := 0, 0

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/chunk"
+	"github.com/varvefs/varve/master"
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/journal"
 	"github.com/varvefs/varve/master/state"
@@ -48,10 +49,13 @@ func inspectCommand() *cobra.Command {
 	c.AddCommand(seg, index,
 		&cobra.Command{
 			Use:   "changelog DIR",
-			Short: "print the changelog of a master's directory, a line an operation",
-			Args:  cobra.ExactArgs(1),
+			Short: "print the changelog of a master's or metalogger's directory, a line an operation",
+			Long: "Print the changelog in DIR, a line an operation. DIR is a master's or metalogger's directory, or the directory log in it.\n" +
+				"The last line says how far it goes. Of two voters' logs the one whose last entry has the higher term has more,\n" +
+				"and with the same term the one with the higher index.",
+			Args: cobra.ExactArgs(1),
 			RunE: func(c *cobra.Command, args []string) error {
-				return journal.Dump(args[0], c.OutOrStdout(), batchText)
+				return journal.Dump(master.LogDir(args[0]), c.OutOrStdout(), batchText)
 			},
 		},
 		&cobra.Command{

@@ -31,6 +31,12 @@ func masterCommand() *cobra.Command {
 	return c
 }
 
+// guarded tells whether the master runs below a supervisor: to have its death told, for
+// virtual addresses, or because it is to run as another user than root.
+func guarded(f *conf.File, q quorum) bool {
+	return len(q.voters) > 1 || len(f.Master.VIP) > 0 || f.Master.User != "" && os.Geteuid() == 0
+}
+
 func runMaster(c *cobra.Command, f *conf.File) error {
 	key, err := readKey(f.Cluster.KeyFile)
 	if err != nil {
@@ -44,7 +50,14 @@ func runMaster(c *cobra.Command, f *conf.File) error {
 	if err != nil {
 		return err
 	}
-	if guarded := len(q.voters) > 1 || len(f.Master.VIP) > 0; guarded && os.Getenv(guard.Variable) == "" {
+	if len(q.voters) == 0 && f.Master.ID == 0 { // alone: one of several that has survived the others keeps its number
+		n, err := master.Number(f.Master.Dir)
+		if err != nil {
+			return err
+		}
+		q.id = max(n, 1)
+	}
+	if guarded(f, q) && os.Getenv(guard.Variable) == "" {
 		return superviseMaster(c.Context(), f, q, key)
 	}
 	line, err := guard.Attach()

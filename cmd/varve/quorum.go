@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/varvefs/varve/admin"
-	"github.com/varvefs/varve/master"
 )
 
 // handoverCommand is 'varve master handover'.
@@ -93,41 +92,6 @@ func changeVoters(c *cobra.Command, change func(ctx context.Context, cl *admin.C
 			return err
 		}
 		fmt.Fprintf(c.OutOrStdout(), said, id)
-		return nil
-	}
-	return c
-}
-
-// recoverCommand is 'varve master recover'.
-func recoverCommand() *cobra.Command {
-	var dir string
-	var id uint64
-	var yes bool
-	c := &cobra.Command{
-		Use:   "recover --dir DIR",
-		Short: "make a single master of what one voter has, when the majority is lost for good",
-		Long: "Make DIR, of a master or a metalogger, that of a single master. It is for the day on which the majority of the voters is\n" +
-			"lost for good. Changes that the lost ones acknowledged without this one are lost with them. The old voters must never\n" +
-			"run again on their old directories. Nothing may run on DIR.",
-		Args: cobra.NoArgs,
-	}
-	c.Flags().StringVar(&dir, "dir", "", "directory of the master or metalogger (required)")
-	c.Flags().Uint64Var(&id, "id", 1, "number that the master will have")
-	c.Flags().BoolVar(&yes, "yes", false, "do it; without, only say what it means")
-	c.MarkFlagRequired("dir")
-	c.RunE = func(c *cobra.Command, _ []string) error {
-		if !yes {
-			return fmt.Errorf("this gives up what only the other voters have; read 'varve master recover --help' and say --yes")
-		}
-		s, err := master.Recover(dir, id, logger("warn"))
-		if err != nil {
-			return err
-		}
-		out := c.OutOrStdout()
-		fmt.Fprintf(out, "kept: everything up to entry %d of epoch %d; entry %d is the last that is known to have been committed\n", s.Last, s.LastTerm, s.Committed)
-		fmt.Fprintf(out, "lost: whatever the other %d voters acknowledged behind entry %d\n", max(len(s.Members.List)-1, 0), s.Last)
-		fmt.Fprintf(out, "epoch %d follows %d: chunkservers obey it, and refuse the old masters\n", s.NewTerm, s.Term)
-		fmt.Fprintf(out, "next: empty cluster.voters, start 'varve master --dir %s', then add other voters on empty directories\n", dir)
 		return nil
 	}
 	return c

@@ -14,6 +14,7 @@ import (
 
 	"github.com/varvefs/varve/codec"
 	"github.com/varvefs/varve/master/state"
+	"github.com/varvefs/varve/owner"
 )
 
 // An image is called image. and its index in 16 hexadecimal digits.
@@ -41,7 +42,9 @@ func Save(dir string, v *state.View, m Meta, keep int, rest func(worked time.Dur
 		return out, fmt.Errorf("write image: %w", err)
 	}
 	f.rest, f.resumed = rest, time.Now()
-	err = Write(f, v, m)
+	if err = owner.Give(f.File); err == nil {
+		err = Write(f, v, m)
+	}
 	if err == nil {
 		err = f.finish()
 	}

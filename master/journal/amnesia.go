@@ -36,6 +36,9 @@ import (
 // bootName is the file that says on which boot of the kernel the log was written.
 const bootName = "boot"
 
+// lostBoot stands for the boot when a voter has amnesia: another one than any present.
+const lostBoot = "lost"
+
 // boot is its content. There is one only while the log is, or was, in quorum mode.
 type boot struct {
 	ID    string `json:"boot"`  // /proc/sys/kernel/random/boot_id
@@ -68,7 +71,10 @@ func (l *Log) wakeUp() error {
 		return fmt.Errorf("%s: %w", l.dir.Path(bootName), err)
 	}
 	l.amnesia = !was.Clean && was.ID != l.cfg.Boot() && !l.single
-	if l.amnesia {
+	switch {
+	case l.amnesia && was.ID == lostBoot:
+		l.cfg.Log.Error("journal: acknowledged changes were missing here before this start; no vote until a leader has brought them")
+	case l.amnesia:
 		l.cfg.Log.Error("journal: the host has restarted and the log was not closed: acknowledged changes may be missing here; no vote until a leader has brought them")
 	}
 	if err := l.saveBoot(false); err != nil || !l.amnesia {
@@ -93,7 +99,7 @@ func (l *Log) newTerm() error {
 func (l *Log) saveBoot(clean bool) error {
 	now := boot{ID: l.cfg.Boot(), Clean: clean}
 	if l.amnesia {
-		now = boot{ID: "lost"}
+		now = boot{ID: lostBoot}
 	}
 	if !l.w.lazy && !l.amnesia { // all that is here is durable
 		err := l.dir.Remove(bootName)
@@ -157,8 +163,9 @@ func (l *Log) holed(m *raftpb.Message) bool {
 
 // remember ends the amnesia when an entry of the term that this voter began with,
 // or of a later one, is committed and here. It is called when the commit index has moved.
+// What holed has noticed this life of the voter cannot end: it has begun no term for it.
 func (l *Log) remember() error {
-	if !l.amnesia || l.view.Commit > l.st.lastIndex() {
+	if !l.amnesia || l.since == 0 || l.view.Commit > l.st.lastIndex() {
 		return nil
 	}
 	if term, err := l.st.Term(l.view.Commit); err != nil || term < l.since {
@@ -180,14 +187,19 @@ func (l *Log) recovered(how string) error {
 
 // Heir says that, of the logs of all voters, heir's is the longest, that all have
 // left the terms before Status.Since, and that nobody leads: this voter may vote for
-// heir although it has amnesia. It may be said again.
-func (l *Log) Heir(heir uint64) {
+// heir although it has amnesia. many says that so many have it that no majority is
+// without: only then can something be lost. It may be said again.
+func (l *Log) Heir(heir uint64, many bool) {
 	l.order(func() {
 		if !l.amnesia || l.heir == heir {
 			return
 		}
 		l.heir = heir
-		l.cfg.Log.Error("journal: too many voters have lost power; going on from the longest log. Changes acknowledged within the last moments may be lost", "of", heir)
+		if many {
+			l.cfg.Log.Error("journal: too many voters have lost what they had acknowledged; going on from the longest log. Changes acknowledged within the last moments may be lost", "of", heir)
+			return
+		}
+		l.cfg.Log.Info("journal: this voter may vote for the longest log of all; nothing is lost, since a majority has kept all that it acknowledged", "of", heir)
 	})
 }
 

@@ -1,12 +1,16 @@
 package journal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/varvefs/varve/test/sim/disk"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // A voter in quorum mode whose host has restarted votes again only when it has
@@ -91,7 +95,7 @@ func TestAmnesia(t *testing.T) {
 		}
 	}
 	for _, v := range voters {
-		v.Heir(2)
+		v.Heir(2, true)
 	}
 	lead = leaderOf(t, voters, nil)
 	for _, v := range voters {
@@ -128,10 +132,48 @@ func TestLostTail(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = hurt.Close()
-	hurt = w.start(t, id, save)
+	var said strings.Builder
+	hurt = w.startWith(t, id, save, func(c *Config) { c.Log = loud(&said) })
 	voters[id-1] = hurt
 	if !hurt.Status().Amnesia {
 		t.Fatal("it votes")
 	}
+	hurt.Heir(lead.cfg.ID, false)
 	eventually(t, "it is healed", func() bool { return !hurt.Status().Amnesia && hurt.count() == 50 })
+	mustClose(t, hurt.Log)
+	for _, wrong := range []string{"has restarted", "too many", "may be lost"} {
+		if strings.Contains(said.String(), wrong) {
+			t.Errorf("one voter of three has lost its tail, and it says %q:\n%s", wrong, said.String())
+		}
+	}
+}
+
+// What a voter has just noticed to be gone is still gone when an entry before it is
+// committed at that moment: it comes back as one that has forgotten.
+func TestLostTailStaysLost(t *testing.T) {
+	d := disk.New(1)
+	l, _ := voterOnDisk(t, d, SyncFsync)
+	term, none, one, many, from := uint64(5), uint64(0), uint64(1), uint64(100), uint64(2)
+	turn := func(m *raftpb.Message) error {
+		t.Helper()
+		m.From, m.To, m.Term = &from, &l.cfg.ID, &term
+		if err := l.Step(m); err != nil {
+			t.Fatal(err)
+		}
+		return l.Turn()
+	}
+	app := &raftpb.Message{Type: raftpb.MsgApp.Enum(), Index: &none, LogTerm: &none, Commit: &none, Entries: []*raftpb.Entry{{Term: &term, Index: &one, Data: []byte("x")}}}
+	if err := errors.Join(turn(app), l.Write(), l.Turn(), turn(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), Commit: &one})); err != nil {
+		t.Fatal(err)
+	}
+	if err := turn(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), Commit: &many}); err == nil {
+		t.Fatal("99 entries are gone, and it goes on")
+	}
+	if err := l.remember(); err != nil { // as the driver does with what came together with that
+		t.Fatal(err)
+	}
+	l.Kill()
+	if l, _ = voterOnDisk(t, d, SyncFsync); !l.Status().Amnesia {
+		t.Error("it votes")
+	}
 }

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"slices"
+
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
@@ -53,6 +55,9 @@ func (l *Log) Campaign() {
 	l.order(func() {
 		if l.soft.RaftState == raft.StateLeader || l.ticks < l.lease.mute {
 			return
+		}
+		if !slices.Contains(l.st.voters(), l.cfg.ID) {
+			return // it is no voter, or not yet: raft would say so each time
 		}
 		l.lease.campaign = true
 		if err := l.rn.Campaign(); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // Dump prints the changelog in dir as text, oldest entry first, also while a
 // master writes it: a line per file, a line per entry, and below each entry,
-// indented, what text makes of its data. Damage is said where it is; the rest of
+// indented, what text makes of its data. The last line says how far the log goes. Damage is said where it is; the rest of
 // the files is printed nevertheless, and the first damage is returned.
 func Dump(dir string, w io.Writer, text func(data []byte) string) error {
 	home := files.Host(dir)
@@ -34,6 +34,7 @@ func Dump(dir string, w io.Writer, text func(data []byte) string) error {
 	if d.prev != nil {
 		d.end(d.prev, nil)
 	}
+	fmt.Fprintf(d.w, "last entry: term %d, index %d; committed up to index %d; now in term %d\n", d.last.Term, d.last.Index, d.hard.Commit, d.hard.Term)
 	if err := d.w.Flush(); err != nil {
 		return err
 	}
@@ -46,6 +47,8 @@ type dumper struct {
 	text   func([]byte) string
 	prev   *scan // the file before, whose end the next header tells
 	number uint64
+	last   position
+	hard   hard
 	damage error
 }
 
@@ -79,6 +82,7 @@ func (d *dumper) file(number uint64, last bool) error {
 		d.end(d.prev, &s.head)
 	}
 	h := &s.head
+	d.last = h.Before
 	fmt.Fprintf(d.w, "file %s: begun %s by voter %d of %v, behind entry %d of term %d, %d frames, %d of %d bytes\n",
 		fileName(number), time.Unix(0, h.Created).UTC().Format(time.RFC3339), h.Node, h.Voters, h.Before.Index, h.Before.Term, len(s.frames), s.end, len(b))
 	hs := h.Hard
@@ -94,6 +98,7 @@ func (d *dumper) file(number uint64, last bool) error {
 		hs = f.Hard
 	}
 	fmt.Fprintf(d.w, "committed up to entry %d when last written\n", hs.Commit)
+	d.hard = hs
 	d.prev, d.number = &s, number
 	return nil
 }
@@ -113,6 +118,7 @@ func (d *dumper) end(s *scan, next *header) {
 }
 
 func (d *dumper) record(off int64, r *record) {
+	d.last = position{Index: r.Index, Term: r.Term}
 	switch {
 	case r.Kind == recordMark:
 		fmt.Fprintf(d.w, "@%d the log goes on behind entry %d of term %d (an image was taken over)\n", off, r.Index, r.Term)

@@ -75,8 +75,7 @@ type Config struct {
 	Files files.Dir
 	Boot  func() string
 
-	survive *Survivor // set by Survive
-	manual  bool      // set by OpenManual
+	manual bool // set by OpenManual
 
 	Log     *slog.Logger // nil: slog.Default()
 	Metrics *metrics.Set // nil: a set of its own

@@ -316,6 +316,11 @@ func TestDump(t *testing.T) {
 			t.Errorf("the dump lacks %q:\n%s", want, live.String())
 		}
 	}
+	var closed bytes.Buffer
+	last := "\nlast entry: term 1, index 4; committed up to index 4; now in term 1\n"
+	if err := Dump(cfg.Dir, &closed, text); err != nil || !strings.HasSuffix(closed.String(), last) {
+		t.Errorf("%v; the last line is not %q:\n%s", err, last, closed.String())
+	}
 	path := filepath.Join(cfg.Dir, fileName(1))
 	b, err := os.ReadFile(path)
 	if err != nil {

@@ -104,6 +104,19 @@ func (m *Members) conf() *raftpb.ConfState {
 type identity struct {
 	Self    uint64 `json:"self"` // Founder of this log
 	Members        // as this voter knows it
+	// Term is one that the log leaves behind, though it may not say so itself yet:
+	// Survive decides that and who the members are in one step.
+	Term uint64 `json:"term,omitempty"`
+}
+
+// number is the number of the voter whose log this is; 0: it has none yet.
+func (id *identity) number() uint64 {
+	for _, k := range id.List {
+		if k.Founder == id.Self {
+			return k.ID
+		}
+	}
+	return 0
 }
 
 func (id *identity) save(dir files.Dir) error {
@@ -141,11 +154,9 @@ func (l *Log) identify(r *recovery) error {
 		return err
 	}
 	if !found {
-		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
+		if id.Self, err = newFounder(); err != nil {
 			return err
 		}
-		id.Self = binary.LittleEndian.Uint64(b[:]) | 1
 		voters := l.cfg.Peers
 		if r.tail != nil && len(r.tail.head.Voters) > 0 {
 			voters = r.tail.head.Voters
@@ -163,12 +174,6 @@ func (l *Log) identify(r *recovery) error {
 			return err
 		}
 	}
-	if l.cfg.survive != nil {
-		l.takeOver(&id)
-		if err := id.save(l.dir); err != nil {
-			return err
-		}
-	}
 	if _, ok := id.Find(l.cfg.ID); !ok && len(id.List) > 0 {
 		return fmt.Errorf("%s: voter %d is not among the members %v of this log; was it removed, or is its number wrong?", l.cfg.Dir, l.cfg.ID, id.conf().GetVoters())
 	}
@@ -176,8 +181,39 @@ func (l *Log) identify(r *recovery) error {
 		return fmt.Errorf("%s: this log belongs to the voters %v, and the configuration says nothing of the others; "+
 			"set cluster.voters, or make it a single master with 'varve master recover'", l.cfg.Dir, id.conf().GetVoters())
 	}
+	if l.single {
+		if err := l.settle(&id, r); err != nil {
+			return err
+		}
+	}
 	l.identity = id
 	l.st.setConf(id.conf())
+	return nil
+}
+
+// newFounder makes the random number of a new log.
+func newFounder() (uint64, error) {
+	var b [8]byte
+	_, err := rand.Read(b[:])
+	return binary.LittleEndian.Uint64(b[:]) | 1, err
+}
+
+// settle makes the log of a single voter one whose membership does not change any
+// more. Raft lets nobody lead before all changes of the membership that are
+// committed have been applied to its own, which it takes to be as of the image. Ours
+// is as of Members.Index: the changes up to there have been carried out, or Survive
+// has made them void, and raft need not see them. There may be one behind it, when the
+// process ended between deciding and doing it; nobody but this voter has decided it
+// (for it has no other to decide with), so that it is void too.
+func (l *Log) settle(id *identity, r *recovery) error {
+	if r.change > id.Index {
+		l.cfg.Log.Warn("journal: a change of the membership was not carried out, and is void now", "entry", r.change)
+		id.Index = r.change
+		if err := id.save(l.dir); err != nil {
+			return err
+		}
+	}
+	l.st.plain = id.Index
 	return nil
 }
 

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/varvefs/varve/engine"
 	"github.com/varvefs/varve/master/journal/files"
+	"github.com/varvefs/varve/owner"
 	"go.etcd.io/raft/v3"
 )
 
@@ -87,7 +87,7 @@ func Open(cfg Config) (*Log, error) {
 	}
 	dir := cfg.Files
 	if dir == nil {
-		if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		if err := owner.MkdirAll(cfg.Dir, 0o750); err != nil {
 			return nil, err
 		}
 		dir = files.Host(cfg.Dir)
@@ -121,7 +121,7 @@ func Open(cfg Config) (*Log, error) {
 // start recovers, makes the newest file writable, starts raft and the goroutines.
 func (l *Log) start() error {
 	begun := time.Now()
-	r, err := recoverDir(l.dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, l.cfg.Log)
+	r, err := recoverDir(l.dir, position{Index: l.cfg.Applied, Term: l.cfg.AppliedTerm}, false, l.cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -138,6 +138,10 @@ func (l *Log) start() error {
 	}
 	if err := l.resume(r); err != nil {
 		return err
+	}
+	if id := &l.identity; id.Term > l.w.hard.Term { // Survive left the old terms behind
+		l.w.hard.Term, l.w.hard.Vote = id.Term, 0
+		l.st.setHard(l.w.hard)
 	}
 	if err := l.wakeUp(); err != nil {
 		return err
@@ -228,7 +232,7 @@ func (l *Log) startRaft() (err error) {
 		AsyncStorageWrites:        true,
 		DisableProposalForwarding: true, // an entry holds its leader's time
 		StepDownOnRemoval:         true,
-		Logger:                    &raftLogger{l.cfg.Log},
+		Logger:                    &raftLogger{log: l.cfg.Log},
 	})
 	if err != nil {
 		return fmt.Errorf("journal: %w", err)

@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 
@@ -17,7 +18,10 @@ type recovery struct {
 	log     *slog.Logger
 	store   *store
 
+	peek bool // change nothing on the disk
+
 	last   position // last entry seen, also below applied
+	change uint64   // last entry that changes the membership; 0: none was seen
 	marked bool     // the log was cut: store.base is from a mark
 	tail   *tail    // the newest file
 	spares []uint64 // files without content behind it, newest first
@@ -36,11 +40,14 @@ type tail struct {
 	loose []byte
 }
 
-// recoverDir reads all files that matter and cuts a torn tail.
-func recoverDir(dir files.Dir, applied position, log *slog.Logger) (*recovery, error) {
-	r := &recovery{dir: dir, applied: applied, log: log}
+// recoverDir reads all files that matter and, unless it is to peek only, cuts a torn tail.
+func recoverDir(dir files.Dir, applied position, peek bool, log *slog.Logger) (*recovery, error) {
+	r := &recovery{dir: dir, applied: applied, peek: peek, log: log}
 	r.store = &store{dir: dir, keep: recentBytes, base: applied, last: applied.Index}
 	numbers, err := listFiles(dir)
+	if peek && errors.Is(err, fs.ErrNotExist) {
+		return r, nil // it would be made
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -223,6 +230,9 @@ func (r *recovery) record(rec *record, off int64) error {
 		return fmt.Errorf("entry %d follows entry %d", rec.Index, r.last.Index)
 	}
 	r.last = at
+	if r.change = min(r.change, rec.Index-1); rec.Type != 0 {
+		r.change = rec.Index
+	}
 	if rec.Index <= s.base.Index {
 		if s.last > s.base.Index { // what was behind it is replaced
 			s.truncateLocked(s.base.Index + 1)
@@ -258,7 +268,7 @@ func (r *recovery) cut(name string, b []byte, s *scan) error {
 	if !errors.Is(s.why, errBlank) {
 		offs = append(offs, s.end)
 	}
-	if len(offs) == 0 {
+	if len(offs) == 0 || r.peek {
 		return nil
 	}
 	r.log.Warn("journal: cutting a torn tail", "file", r.dir.Path(name), "offset", s.end, "why", s.why, "frames", len(s.stray))

@@ -36,13 +36,16 @@ type store struct {
 	dir  files.Dir
 	keep int // bytes of data in recent that are kept; twice as many are tolerated
 
-	mu     sync.RWMutex
-	hard   hard
-	conf   *raftpb.ConfState
-	base   position  // the entry before the first that raft may ask for
-	last   uint64    // the last entry; base.Index when there is none
-	terms  []termRun // ascending; covers base.Index+1..last
-	files  []logFile // oldest first; the last is being written
+	mu    sync.RWMutex
+	hard  hard
+	conf  *raftpb.ConfState
+	base  position  // the entry before the first that raft may ask for
+	last  uint64    // the last entry; base.Index when there is none
+	terms []termRun // ascending; covers base.Index+1..last
+	files []logFile // oldest first; the last is being written
+	// Changes of the membership up to plain are given to raft as entries without
+	// data: see Log.settle. 0: all are given as they are.
+	plain  uint64
 	recent []*raftpb.Entry
 	bytes  int   // of data in recent
 	failed error // first error while reading, for the driver: raft can only panic
@@ -107,6 +110,20 @@ func (s *store) Snapshot() (*raftpb.Snapshot, error) {
 
 // Entries implements raft.Storage. It may return fewer entries than asked for.
 func (s *store) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
+	ents, err := s.entries(lo, hi, maxSize)
+	if lo > s.plain {
+		return ents, err
+	}
+	ents = slices.Clone(ents)
+	for i, e := range ents {
+		if e.GetIndex() <= s.plain && e.GetType() != raftpb.EntryNormal {
+			ents[i] = &raftpb.Entry{Type: raftpb.EntryNormal.Enum(), Index: e.Index, Term: e.Term}
+		}
+	}
+	return ents, err
+}
+
+func (s *store) entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	s.mu.RLock()
 	if lo <= s.base.Index {
 		s.mu.RUnlock()

@@ -1,6 +1,9 @@
 package journal
 
 import (
+	"io"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/varvefs/varve/test/sim/disk"
@@ -96,3 +99,32 @@ func TestAcknowledgedIsDurable(t *testing.T) {
 		t.Errorf("after a power cut the log ends with entry %d", last)
 	}
 }
+
+// A voter that is none, on an emptied directory for example, does not ask for votes.
+func TestNoVoterNoCandidate(t *testing.T) {
+	var said strings.Builder
+	w := &wires{logs: map[uint64]*Log{}, cut: map[uint64]bool{}}
+	v := w.startWith(t, 2, t.TempDir(), func(c *Config) { c.Await, c.Log = true, loud(&said) })
+	for range 100 {
+		v.Campaign()
+	}
+	done := make(chan struct{})
+	v.order(func() { close(done) })
+	<-done
+	mustClose(t, v.Log)
+	if strings.Contains(said.String(), "unpromotable") {
+		t.Error(said.String())
+	}
+	// And what raft says again and again is said once.
+	said.Reset()
+	r := &raftLogger{log: loud(&said)}
+	for range 100 {
+		r.Warningf("%x cannot campaign", 2)
+	}
+	r.Warning("something else")
+	if n := strings.Count(said.String(), "\n"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, said.String())
+	}
+}
+
+func loud(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -1,6 +1,7 @@
 package voters
 
 import (
+	"fmt"
 	"maps"
 	"time"
 
@@ -46,8 +47,8 @@ func (n *Net) compare(log *journal.Log, b *wire.VoterBeat) {
 	if !s.Amnesia {
 		return
 	}
-	if heir, ok := Heir(&s, log.Members(), n.heard(), time.Now()); ok {
-		log.Heir(heir)
+	if heir, many, ok := Heir(&s, log.Members(), n.heard(), time.Now()); ok {
+		log.Heir(heir, many)
 	}
 }
 
@@ -88,15 +89,26 @@ func (n *Net) found() {
 		return
 	}
 	own := journal.Member{ID: n.cfg.ID, Addr: n.cfg.Own, Founder: log.Self()}
-	members, ok, excluded := Founding(own, n.cfg.Peers, n.heard())
+	heard := n.heard()
+	members, ok, excluded := Founding(own, n.cfg.Peers, heard)
 	for _, id := range excluded {
-		n.once(id, "voters: the others have a cluster already, in which this empty directory has no part; add it with 'varve master add'",
-			"voter", n.cfg.ID, "their voter", id)
+		n.once(id, outside(n.cfg.ID, heard[id].Members), "voter", n.cfg.ID, "their voter", id)
 	}
 	if ok {
 		log.Found(members)
 		n.Tell()
 	}
+}
+
+// outside says why an empty log has no part in the cluster of others, whose
+// membership is given, and what to do.
+func outside(own uint64, members []byte) string {
+	theirs, err := journal.DecodeMembers(members)
+	if _, ok := theirs.Find(own); err == nil && ok {
+		return fmt.Sprintf("voters: this directory is empty, but voter %d of the cluster has a log, and promises that this one knows nothing of; "+
+			"'varve master remove %d', then start this one under a number that no voter has had, and 'varve master add' that", own, own)
+	}
+	return "voters: the others have a cluster already, in which this empty directory has no part; add it with 'varve master add'"
 }
 
 // Follow connects to the members, at the addresses that the membership names

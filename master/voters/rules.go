@@ -82,14 +82,16 @@ func named(m journal.Members, id uint64) bool {
 const beatLife = 3 * beatEvery
 
 // Heir tells a voter with amnesia, whose status is s, which voter of m has the
-// longest log, by what they last said: see journal.Log.Heir. ok is false when
+// longest log, by what they last said, and whether so many have amnesia that no
+// majority is without: see journal.Log.Heir. ok is false when
 // one is not heard, follows somebody, or may still acknowledge what this one has
 // forgotten. Of several such logs, which are the same, it is the first voter's.
-func Heir(s *journal.Status, m journal.Members, beats map[uint64]Beat, now time.Time) (heir uint64, ok bool) {
+func Heir(s *journal.Status, m journal.Members, beats map[uint64]Beat, now time.Time) (heir uint64, many, ok bool) {
 	if s.Leader != 0 {
-		return 0, false
+		return 0, false, false
 	}
 	var term, last uint64
+	whole, all := 0, 0
 	for _, k := range m.List {
 		b, heard := beats[k.ID]
 		at, of := b.Last, b.LastOf
@@ -99,11 +101,15 @@ func Heir(s *journal.Status, m journal.Members, beats map[uint64]Beat, now time.
 		case k.ID == s.ID:
 			at, of = s.Last, s.LastTerm
 		case !heard || now.Sub(b.At) > beatLife || b.Leader != 0 || b.Term < s.Since || k.Founder != 0 && k.Founder != b.Founder:
-			return 0, false
+			return 0, false, false
+		}
+		all++
+		if k.ID != s.ID && !b.Amnesia {
+			whole++
 		}
 		if heir == 0 || of > term || of == term && at > last {
 			heir, term, last = k.ID, of, at
 		}
 	}
-	return heir, heir != 0
+	return heir, whole <= all/2, heir != 0
 }

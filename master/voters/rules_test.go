@@ -66,8 +66,15 @@ func TestHeir(t *testing.T) {
 			3: {VoterBeat: wire.VoterBeat{ID: 3, Founder: 33, Term: 7, Last: 99, LastOf: 4}, At: now},
 		}
 	}
-	if heir, ok := Heir(&me, trio, good(), now); !ok || heir != 2 {
-		t.Errorf("the longest log is said to be that of %d (%v)", heir, ok)
+	if heir, many, ok := Heir(&me, trio, good(), now); !ok || heir != 2 || many {
+		t.Errorf("the longest log is said to be that of %d (%v), something to be lost: %v", heir, ok, many)
+	}
+	worse := good()
+	two := worse[2]
+	two.Amnesia = true
+	worse[2] = two
+	if _, many, ok := Heir(&me, trio, worse, now); !ok || !many {
+		t.Errorf("two of three have lost power: nothing is said to be lost (%v)", ok)
 	}
 	for what, change := range map[string]func(*Beat){
 		"not heard":                         func(b *Beat) { *b = Beat{} },
@@ -82,7 +89,7 @@ func TestHeir(t *testing.T) {
 		if beats[2] = b; b.ID == 0 {
 			delete(beats, 2)
 		}
-		if heir, ok := Heir(&me, trio, beats, now); ok {
+		if heir, _, ok := Heir(&me, trio, beats, now); ok {
 			t.Errorf("voter 2 is %s, and %d may lead", what, heir)
 		}
 	}

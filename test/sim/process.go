@@ -353,8 +353,8 @@ func (p *process) noteBeat(b wire.VoterBeat) {
 		p.log.Leave(b.ID, b.Term)
 	}
 	if s.Amnesia {
-		if heir, ok := voters.Heir(&s, p.log.Members(), p.beats, now); ok {
-			p.log.Heir(heir)
+		if heir, many, ok := voters.Heir(&s, p.log.Members(), p.beats, now); ok {
+			p.log.Heir(heir, many)
 		}
 	}
 	p.wakeDriver()

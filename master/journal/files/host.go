@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/varvefs/varve/owner"
 	"golang.org/x/sys/unix"
 
 	"github.com/varvefs/varve/engine/blocking"
@@ -84,7 +85,7 @@ func (h Host) holdRoom() {
 		return // it is there
 	}
 	_, err = f.Write(make([]byte, roomSize))
-	if errors.Join(err, f.Sync(), f.Close()) != nil {
+	if errors.Join(err, owner.Give(f), f.Sync(), f.Close()) != nil {
 		os.Remove(path)
 	}
 }
@@ -96,7 +97,7 @@ func (h Host) replace(name string, b []byte) error {
 		return err
 	}
 	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err = errors.Join(err, owner.Give(f), f.Sync(), f.Close()); err != nil {
 		os.Remove(path + ".tmp")
 		return err
 	}
@@ -193,7 +194,7 @@ func (h Host) Fill(name string, size int64) (err error) {
 			return err
 		}
 	}
-	return f.Sync()
+	return errors.Join(owner.Give(f), f.Sync())
 }
 
 // Sync implements Dir.
@@ -225,6 +226,10 @@ func (h Host) Lock() (io.Closer, error) {
 			return nil, fmt.Errorf("%s: in use by another master (process %s)", string(h), strings.TrimSpace(string(holder[:n])))
 		}
 		return nil, fmt.Errorf("%s: lock: %w", path, err)
+	}
+	if err := owner.Give(f); err != nil {
+		_ = f.Close()
+		return nil, err
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0) // only for the sentence above
