@@ -1,6 +1,7 @@
 package master
 
 import (
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -73,6 +74,7 @@ func (l *loop) caughtUp() {
 	if l.behind {
 		l.behind = false
 		l.met.started("changelog", time.Since(l.opened))
+		go debug.FreeOSMemory() // what reading image and changelog took is not needed again
 	}
 }
 
