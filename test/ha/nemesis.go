@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -140,17 +141,20 @@ func starved(d time.Duration, pids ...int) error {
 	return err
 }
 
-// byHand adds the virtual address where it does not belong.
+// byHand adds the virtual address where it does not belong, until status calls that a problem.
 func (n *nemesis) byHand(host string) error {
 	if err := n.Hosts[host].Do(func() error {
 		return exec.Command("ip", "addr", "add", n.VIP.String()+"/32", "dev", "eth0").Run()
 	}); err != nil {
 		return err
 	}
-	time.Sleep(3 * time.Second)
-	return n.Hosts[host].Do(func() error {
-		return exec.Command("ip", "addr", "del", n.VIP.String()+"/32", "dev", "eth0").Run()
+	err := n.Await(time.Minute, "status names the host that has the virtual address too", func() bool {
+		out, err := n.Varve("client", "status")
+		return err == nil && strings.Contains(out, "answers for the virtual address "+n.VIP.String())
 	})
+	return errors.Join(err, n.Hosts[host].Do(func() error {
+		return exec.Command("ip", "addr", "del", n.VIP.String()+"/32", "dev", "eth0").Run()
+	}))
 }
 
 // faults are all that is known to go wrong.
