@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -124,6 +125,41 @@ func TestGraceEndsWithTheLease(t *testing.T) {
 	b.getattr(f.Ino) // a never comes back
 	if took := time.Since(begun); took > 3*time.Second {
 		t.Fatalf("a mount that did not come back held others up for %v", took)
+	}
+}
+
+// A chunk that nobody has written yet is not missing after a restart; one that was, is.
+func TestUnwrittenChunkIsNotMissing(t *testing.T) {
+	dir := t.TempDir()
+	m, servers := cluster(t, testConfig(t, dir), 3)
+	a := newMount(t, m)
+	unwritten, _ := a.create("unwritten")
+	ino, loc := a.create("lost")
+	write(servers, loc, "one ")
+	a.finish(ino, loc, 4)
+	kill(m)
+	for _, s := range servers {
+		s.mu.Lock()
+		delete(s.copies, loc.Chunk)
+		s.mu.Unlock()
+	}
+
+	m = startMaster(t, testConfig(t, dir))
+	a, err := a.again(m, wire.Held{Ino: unwritten, Rights: inode.R | inode.W, Open: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.keepAlive()
+	for _, s := range servers {
+		s.register(m)
+	}
+	var st *wire.Status
+	eventually(t, "all have told their copies, one is missing", func() bool {
+		st = m.Status()
+		return st.Chunks.Missing == 1 && !slices.ContainsFunc(st.Servers, func(s wire.ServerStatus) bool { return s.State != "up" })
+	})
+	if st.Chunks.Total != 2 || st.Chunks.Leased != 1 {
+		t.Errorf("%+v", st.Chunks)
 	}
 }
 

@@ -163,8 +163,25 @@ func (l *loop) describeServer(out *wire.ServerStatus, c *chunkd) {
 	}
 }
 
-func (l *loop) chunkStatus(s *wire.Status) {
+// placed sums up the copies. A chunk that was made ahead for its writer, who has not
+// written yet, is not missing, though a master that begins to lead knows of no copies.
+// While a chunkserver is away nobody can tell.
+func (l *loop) placed() placement.Stats {
 	p := l.chunks.plan.Stats()
+	if p.Missing == 0 || l.serversMissing() {
+		return p
+	}
+	l.st.Leases(func(c state.ChunkInfo) bool {
+		if c.Fresh && len(l.validCopies(c.ID)) == 0 {
+			p.Missing--
+		}
+		return p.Missing > 0
+	})
+	return p
+}
+
+func (l *loop) chunkStatus(s *wire.Status) {
+	p := l.placed()
 	s.Chunks = wire.ChunkStatus{
 		Total: p.Chunks, Copies: p.Copies, UnderGoal: p.UnderGoal, OverGoal: p.OverGoal, Missing: p.Missing,
 		Damaged: p.Damaged, Leased: p.Leased, Replicating: p.Replicating, Deleting: p.Deleting,
@@ -348,7 +365,7 @@ func (l *loop) measure() {
 		index: float64(l.index), imageIndex: float64(l.images.last.Index), graceWaiting: float64(len(l.graceQueue)),
 	}
 	if l.helm.Ready() {
-		p := l.chunks.plan.Stats()
+		p := l.placed()
 		f.under, f.missing, f.over = float64(p.UnderGoal), float64(p.Missing), float64(p.OverGoal)
 		for _, c := range l.chunks.servers {
 			if c.conn != nil {
