@@ -61,7 +61,7 @@ func largeTree(ctx context.Context, o *MasterOptions, key masterSecret, r *Repor
 	o.Progress("starting a master on them")
 	p, err := startMaster(ctx, o.Program, dir, key, 1, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w\nif an earlier run was interrupted, remove %s: the next one makes it anew", err, dir)
 	}
 	defer p.kill()
 	first, err := p.figures()
