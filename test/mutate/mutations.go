@@ -55,7 +55,7 @@ var mutations = []mutation{
 	{"cleaner-pins", "a segment is freed under those who read it", "segment/clean.go",
 		"for g.pins > 0 {", "for g.pins > 0 && false {"},
 	{"cleaner-floor", "what writers must leave for the cleaner includes segments that only the cleaner could make", "segment/segs.go",
-		"if s.atHand() <= least {", "if s.freeSegments() <= least {"},
+		"g.reserve = s.atHand() < dataFloor", "g.reserve = s.freeSegments() < dataFloor"},
 	{"cleaner-import", "the cleaner does not wait for the commit of an import", "segment/import.go",
 		"r.flags = r.flags&^recDamaged | recSwitch", "r.flags = r.flags &^ recDamaged"},
 	{"tombstone", "a deletion is forgotten while there are older entries", "segment/clean.go",
