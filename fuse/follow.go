@@ -95,7 +95,7 @@ func (f *follow) look() {
 	}
 	f.looks.Inc()
 	cpu := f.where(f.caller)
-	if cpu == f.cpu {
+	if cpu >= 0 && cpu == f.cpu {
 		f.credit = min(f.credit+1, followMost)
 		return
 	}
