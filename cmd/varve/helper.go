@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -41,12 +40,7 @@ func helperCommand(name string) *cobra.Command {
 			_, err := fuse.ParseOptions(a.options)
 			return err
 		}
-		f, err := s.loadTool(c, a.master)
-		if err != nil {
-			return err
-		}
-		f.Mount.Options = a.options
-		return mountNow(c.Context(), f, a)
+		return a.mountTool(c, s)
 	})
 	return c
 }
@@ -61,25 +55,4 @@ func (a *mountArgs) readHelper(args []string) error {
 	}
 	a.options = strings.TrimSuffix("fsname="+name+","+a.options, ",")
 	return nil
-}
-
-// readMoose takes mfsmaster=, mfsport= and mfssubfolder= out of the options, and makes
-// the source of them and of what the arguments say, if either names a master.
-func (a *mountArgs) readMoose(host, port, sub string) (err error) {
-	moose, rest := fuse.SplitMooseOptions(a.options)
-	if h := moose["mfsmaster"]; h != "" {
-		host = h
-	}
-	if p := moose["mfsport"]; p != "" {
-		port = p
-	}
-	if d := moose["mfssubfolder"]; d != "" {
-		sub = d
-	}
-	if host != "" {
-		a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
-	}
-	a.options = rest
-	a.master, a.path, err = splitSource(a.source)
-	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -39,6 +40,37 @@ func mooseCommand(name string) *cobra.Command {
 	return c
 }
 
+// readMoose takes mfsmaster=, mfsport= and mfssubfolder= out of the options, and makes
+// the source of them and of what the arguments say, if either names a master.
+func (a *mountArgs) readMoose(host, port, sub string) (err error) {
+	moose, rest := fuse.SplitMooseOptions(a.options)
+	if h := moose["mfsmaster"]; h != "" {
+		host = h
+	}
+	if p := moose["mfsport"]; p != "" {
+		port = p
+	}
+	if d := moose["mfssubfolder"]; d != "" {
+		sub = d
+	}
+	if host != "" {
+		a.source = fmt.Sprintf("%s:%s:%s", host, port, sub)
+	}
+	a.options = rest
+	a.master, a.path, err = splitSource(a.source)
+	return err
+}
+
+// mountTool mounts what the arguments say with the settings of a tool.
+func (a mountArgs) mountTool(c *cobra.Command, s *settings) error {
+	f, err := s.loadTool(c, a.master)
+	if err != nil {
+		return err
+	}
+	f.Mount.Options = a.options
+	return mountNow(c.Context(), f, a)
+}
+
 // mfsmountCommand is mfsmount(8): [HOST[:PORT]:[PATH]] [options] MOUNTPOINT,
 // also in the order in which mount.fuse(8) calls it for a line of fstab.
 func mfsmountCommand() *cobra.Command {
@@ -67,12 +99,7 @@ func mfsmountCommand() *cobra.Command {
 		if err := a.readMoose(host, port, sub); err != nil {
 			return err
 		}
-		f, err := s.loadTool(c, a.master)
-		if err != nil {
-			return err
-		}
-		f.Mount.Options = a.options
-		return mountNow(c.Context(), f, a)
+		return a.mountTool(c, s)
 	})
 	return c
 }
