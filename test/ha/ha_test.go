@@ -47,7 +47,9 @@ type arena struct {
 	bin string // varve
 }
 
-func start(t *testing.T) *arena {
+// launch builds the binary and starts the plan with it, below a new directory. disk
+// is the size of the voters' disks in bytes, 0: they are on the host's.
+func launch(t *testing.T, disk int64) (p *plan.Plan, dir, bin string) {
 	t.Helper()
 	rig.NeedFuse(t)
 	if err := lan.Needs("nft", "nsenter"); err != nil {
@@ -62,17 +64,13 @@ func start(t *testing.T) *arena {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	bin := filepath.Join(dir, "varve")
+	bin = filepath.Join(dir, "varve")
 	build := exec.Command("go", "build", "-tags", "giouring", "-ldflags=-checklinkname=0", "-o", bin, "../../cmd/varve")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	o := plan.Options{Packaging: "../../packaging", Binary: bin, Dir: dir}
-	if disks() == "" {
-		o.Disk = 1 << 30
-	}
-	p, err := plan.New(o)
+	p, err = plan.New(plan.Options{Packaging: "../../packaging", Binary: bin, Dir: dir, Disk: disk})
 	if err != nil {
 		t.Skip("no namespaces here: ", err)
 	}
@@ -85,6 +83,16 @@ func start(t *testing.T) *arena {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return p, dir, bin
+}
+
+func start(t *testing.T) *arena {
+	t.Helper()
+	disk := int64(0)
+	if disks() == "" {
+		disk = 1 << 30
+	}
+	p, dir, bin := launch(t, disk)
 	a := &arena{nemesis: &nemesis{Plan: p, watch: watch(p), dir: dir}, t: t, bin: bin}
 	t.Cleanup(a.watch.end)
 	for _, name := range []string{"one", "two"} {

@@ -11,9 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/varvefs/varve/test/lan"
 	"github.com/varvefs/varve/test/plan"
-	"github.com/varvefs/varve/test/rig"
 	"github.com/varvefs/varve/wire"
 )
 
@@ -31,36 +29,9 @@ const (
 
 func admit(t *testing.T) *clinic {
 	t.Helper()
-	rig.NeedFuse(t)
-	if err := lan.Needs("nft", "nsenter"); err != nil {
-		t.Skip(err)
-	}
-	dir, err := os.MkdirTemp("/var/tmp", "varve-recover-") // the masters run as nobody, see start
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	bin := filepath.Join(dir, "varve")
-	build := exec.Command("go", "build", "-tags", "giouring", "-ldflags=-checklinkname=0", "-o", bin, "../../cmd/varve")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	p, err := plan.New(plan.Options{Packaging: "../../packaging", Binary: bin, Dir: dir})
-	if err != nil {
-		t.Skip("no namespaces here: ", err)
-	}
-	t.Cleanup(p.Close)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(p.Logs())
-		}
-	})
+	p, _, bin := launch(t, 0)
 	c := &clinic{Plan: p, t: t, bin: bin}
-	c.must(p.Start())
+	var err error
 	c.mnt, err = p.Mount("one")
 	c.must(err)
 	return c
