@@ -273,7 +273,7 @@ func (l *loop) goalProblem(s *wire.Status) string {
 	case len(s.Servers) == 0 || up >= goal:
 		return ""
 	case up < min(l.cfg.MinCopies, goal):
-		return fmt.Sprintf("Connected chunkservers: %d. Nothing can be written with fewer than %d copies (master.min-copies).", up, min(l.cfg.MinCopies, goal))
+		return fmt.Sprintf("Connected chunkservers: %d. No chunk is made or opened for writing with fewer than %d copies (master.min-copies).", up, min(l.cfg.MinCopies, goal))
 	default:
 		return fmt.Sprintf("Connected chunkservers: %d, and goals ask for up to %d copies: what is written now gets fewer, and is acknowledged with %d (master.min-copies).",
 			up, goal, min(l.cfg.MinCopies, goal))
