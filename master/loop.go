@@ -82,6 +82,7 @@ type loop struct {
 
 	// Figures of the last second.
 	reads, changes, batches uint64
+	due, dueNext            uint64 // what was committed a second before rateAt, and at it
 	rates                   wire.RateStatus
 	rateAt                  time.Time
 	busy                    busyMeter

@@ -52,8 +52,11 @@ func (l *loop) masterStatus() wire.MasterStatus {
 		Applied: l.index, ImageAt: l.images.last.Index, UptimeSec: l.now.Sub(l.begun).Seconds(),
 		LoopBusy: l.met.figures.Load().busy, MemBytes: memory(),
 	}
-	lag := log.Commit - min(log.Commit, l.index)
-	m.Lag, m.HoldsVIP, m.Trouble = &lag, l.holdsVIP(), log.Trouble
+	if l.due > 0 {
+		lag := l.due - min(l.due, l.index)
+		m.Lag = &lag
+	}
+	m.HoldsVIP, m.Trouble = l.holdsVIP(), log.Trouble
 	if l.helm.Ready() {
 		m.Role = "leader"
 		m.Lease, m.LeaseLeft = l.leaseStatus()
@@ -355,6 +358,7 @@ func (l *loop) measure() {
 	rate := func(n uint64) uint64 { return uint64(float64(n)/seconds + 0.5) }
 	l.rates = wire.RateStatus{Reads: rate(l.reads), Changes: rate(l.changes), Batches: rate(l.batches)}
 	l.reads, l.changes, l.batches, l.rateAt = 0, 0, 0, l.now
+	l.due, l.dueNext = l.dueNext, l.log.Status().Commit
 	l.describeSelf()
 	t := l.st.Totals()
 	held, waiting := l.locks.Len()

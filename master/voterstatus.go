@@ -59,8 +59,10 @@ func (l *loop) describeVoter(b *voters.Beat, member bool) wire.MasterStatus {
 	}
 	if !s.Down {
 		s.Trouble = b.Trouble
-		lag := b.Due - min(b.Due, b.Applied)
-		s.Lag = &lag
+		if b.Due > 0 { // else it was not heard with a log to compare with
+			lag := b.Due - min(b.Due, b.Applied)
+			s.Lag = &lag
+		}
 		s.HoldsVIP = b.Holds && b.Term == log.Term // else that was before another one led
 	}
 	return s

@@ -66,10 +66,11 @@ type Beat struct {
 	At        time.Time
 	Connected bool   // this side reaches it
 	Trouble   string // what an operator should see to; empty: nothing
-	Due       uint64 // what this log knew to be committed when the beat before was heard: who keeps up has applied it
+	Due       uint64 // what this log knew to be committed a beat before: who keeps up has applied it. 0: not known
 
-	committed uint64    // the same when this one was heard
-	troubled  time.Time // when Trouble was heard
+	committed   uint64    // what it knew to be committed at committedAt
+	committedAt time.Time // when a beat was heard
+	troubled    time.Time // when Trouble was heard
 }
 
 // Net is this voter's connections to the others.
@@ -399,10 +400,8 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 	}
 	n.mu.Lock()
 	if _, known := n.peers[b.ID]; known {
-		now, last := Beat{VoterBeat: b, At: time.Now(), Due: committed, committed: committed}, n.beats[b.ID]
-		if last.Pid == b.Pid && last.Uptime <= b.Uptime { // else it has begun anew
-			now.Due = last.committed
-		}
+		now, last := Beat{VoterBeat: b, At: time.Now()}, n.beats[b.ID]
+		now.owe(&last, committed)
 		if now.At.Sub(last.troubled) < troubleLasts {
 			now.Trouble, now.troubled = last.Trouble, last.troubled
 		}
@@ -415,6 +414,20 @@ func (n *Net) noteBeat(b wire.VoterBeat) {
 	}
 	if n.cfg.Heard != nil {
 		n.cfg.Heard(b)
+	}
+}
+
+// owe sets Due, with what this log knows to be committed now. Some voters tell a
+// beat twice, having two numbers for this one: what was known at the first of
+// the two cannot have been applied by the second.
+func (b *Beat) owe(last *Beat, committed uint64) {
+	switch {
+	case last.Pid != b.Pid || last.Uptime > b.Uptime: // it has begun anew
+		b.Due, b.committed, b.committedAt = committed, committed, b.At
+	case b.At.Sub(last.committedAt) < beatEvery/2:
+		b.Due, b.committed, b.committedAt = last.Due, last.committed, last.committedAt
+	default:
+		b.Due, b.committed, b.committedAt = last.committed, committed, b.At
 	}
 }
 

@@ -94,3 +94,32 @@ func TestHeir(t *testing.T) {
 		}
 	}
 }
+
+// Who keeps up has applied what was committed a second before its beat, also when
+// it is heard twice at once; of one that began anew all that is committed is due.
+func TestDue(t *testing.T) {
+	begun := time.Now()
+	last := Beat{}
+	for i, c := range []struct {
+		after     time.Duration
+		pid       uint32
+		committed uint64
+		want      uint64
+	}{
+		{0, 7, 0, 0},
+		{beatEvery, 7, 50, 0},
+		{2 * beatEvery, 7, 100, 50},
+		{2*beatEvery + time.Millisecond, 7, 101, 50},
+		{3 * beatEvery, 7, 200, 100},
+		{3*beatEvery + time.Millisecond, 7, 201, 100},
+		{4 * beatEvery, 8, 300, 300},
+		{5 * beatEvery, 8, 400, 300},
+	} {
+		b := Beat{VoterBeat: wire.VoterBeat{ID: 2, Pid: c.pid, Uptime: uint64(c.after)}, At: begun.Add(c.after)}
+		b.owe(&last, c.committed)
+		if b.Due != c.want {
+			t.Errorf("beat %d: %d is due, want %d", i, b.Due, c.want)
+		}
+		last = b
+	}
+}
