@@ -84,11 +84,16 @@ func (l *loop) whoLeads(s *wire.Status) string {
 
 // voterProblems says what is wrong with the quorum.
 func (l *loop) voterProblems(s *wire.Status) {
-	learner := map[uint64]bool{}
+	learner, voting := map[uint64]bool{}, 0
 	for _, k := range l.log.Members().List {
 		if learner[k.ID] = k.Learner; k.Learner {
 			s.Problems = append(s.Problems, fmt.Sprintf("Voter %d (%s) is new and does not vote yet.", k.ID, k.Addr))
+		} else {
+			voting++
 		}
+	}
+	if l.net != nil && (voting == 1 || voting == 2) {
+		s.Problems = append(s.Problems, fmt.Sprintf("Voters of the changelog: %d; the loss of one stops changes. Add another one (varve master add).", voting))
 	}
 	var down []string
 	there, voters := 0, 0
