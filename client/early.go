@@ -154,6 +154,14 @@ func (e *early) reserve() {
 	e.numbers = append(e.numbers, reply.Inos...)
 }
 
+// disown forgets the numbers: the master may not know them as this session's. It
+// does not when a backup took the place of its directory.
+func (e *early) disown() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.numbers = nil
+}
+
 // add puts a change that has been made here behind the others. The mu of the
 // directory is held, so that the line has the order of what was seen there.
 func (e *early) add(a *earlyChange) {
@@ -438,6 +446,9 @@ func (n *node) renamed(now int64, entries, links int) {
 func (n *node) spoilt(what wire.Message, err error) {
 	n.c.log.Error("a change that was answered before the master knew of it is lost",
 		"directory", uint64(n.ino), "change", what, "err", err)
+	if m, ok := what.(*wire.Make); ok && m.Ino != 0 && status.CodeOf(err) == status.Stale {
+		n.c.early.disown()
+	}
 	n.c.met.spoilt.Inc()
 	n.mu.Lock()
 	n.failed = err

@@ -350,3 +350,39 @@ func TestEarlySessionLost(t *testing.T) {
 	}
 	wantChanges(t, cl.connect(nil), d, changes(t, a, d))
 }
+
+// TestEarlyForeignNumbers: a master that was made of a backup does not know the
+// numbers that a mount got later. What was made with one is lost; what comes after
+// it is not.
+func TestEarlyForeignNumbers(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	a := cl.connect(nil)
+	d := alone(t, a, "d")
+	a.early.mu.Lock()
+	for i := range a.early.numbers {
+		a.early.numbers[i] += 1 << 50
+	}
+	a.early.mu.Unlock()
+	made := func(name string) {
+		t.Helper()
+		if _, err := a.Make(bg, wire.Make{Parent: d, Name: name, What: inode.FIFO, Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made("lost")
+	eventually(t, "the master refuses it", func() bool { return a.met.spoilt.Get() > 0 })
+	var want []string
+	before := a.met.early.Get()
+	eventually(t, "changes go early again", func() bool {
+		want = append(want, fmt.Sprintf("kept%05d", len(want)))
+		made(want[len(want)-1])
+		list(t, a, d) // who knows all names of a directory may change them early
+		return a.met.early.Get() > before+3
+	})
+	if err := a.early.drain(bg); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(t, cl.connect(nil), d); !slices.Equal(slices.Sorted(slices.Values(got)), want) {
+		t.Errorf("there is %q", got)
+	}
+}
