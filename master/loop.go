@@ -220,15 +220,28 @@ func (l *loop) lead() {
 		}
 		return true
 	})
-	if l.st.Cluster() == "" {
-		l.log1(&state.SetCluster{ID: newClusterID()}, func(_ state.Result, err error) {
-			if err == nil {
-				l.becomeReady()
-			}
-		})
-		return
+	l.open()
+}
+
+// open makes ready, after the changes that come before all others.
+func (l *loop) open() {
+	switch survived := l.log.Survived(); {
+	case l.st.Cluster() == "":
+		l.openAfter(&state.SetCluster{ID: newClusterID()})
+	case survived > l.st.Leapt():
+		l.slog.Warn("this changelog began anew; numbers that were given in what is lost are not given again", "epoch", survived)
+		l.openAfter(&state.Leap{Epoch: survived})
+	default:
+		l.becomeReady()
 	}
-	l.becomeReady()
+}
+
+func (l *loop) openAfter(op state.Op) {
+	l.log1(op, func(_ state.Result, err error) {
+		if err == nil {
+			l.open()
+		}
+	})
 }
 
 func (l *loop) becomeReady() {

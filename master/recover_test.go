@@ -90,3 +90,53 @@ func TestRecoverYoungMetalogger(t *testing.T) {
 		t.Error("an empty directory was recovered")
 	}
 }
+
+// TestRecoverGivesNoNumberAgain: a backup gives no number that the history which it
+// replaces has given: chunkservers have bytes under them, and mounts files.
+func TestRecoverGivesNoNumberAgain(t *testing.T) {
+	cfg := testConfig(t, t.TempDir())
+	m, servers := cluster(t, cfg, 2)
+	a := newMount(t, m).keepAlive()
+	kept, loc := a.create("kept")
+	write(servers, loc, "kept")
+	a.finish(kept, loc, 4)
+	backup := crashCopy(t, cfg.Dir)
+	lost, lostLoc := a.create("lost")
+	write(servers, lostLoc, "lost")
+	a.finish(lost, lostLoc, 4)
+	late := newMount(t, m)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(backup, 0, 0, cfg.Log); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Dir = backup
+	m = startMaster(t, cfg)
+	for _, s := range servers {
+		s.register(m)
+	}
+	if _, err := late.again(m); status.CodeOf(err) != status.Stale {
+		t.Errorf("a session that was lost: %v", err)
+	}
+	b := newMount(t, m).keepAlive()
+	if e := b.lookup(inode.Root, "kept"); !e.Found || e.Attr.Ino != kept {
+		t.Errorf("what was in the backup: %+v", e)
+	}
+	ino, loc := b.create("new")
+	if ino == lost || loc.Chunk == lostLoc.Chunk || b.session.Session == late.session.Session {
+		t.Errorf("inode %d, chunk %v, session %d were given to inode %d, chunk %v, session %d before",
+			ino, loc.Chunk, b.session.Session, lost, lostLoc.Chunk, late.session.Session)
+	}
+	write(servers, loc, "new") // which a chunkserver with the lost chunk of that number would refuse
+	b.finish(ino, loc, 3)
+	// It is done once.
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = startMaster(t, cfg)
+	next := newMount(t, m).session.Session
+	if next-b.session.Session > 10 {
+		t.Errorf("session %d follows %d after a restart", next, b.session.Session)
+	}
+}

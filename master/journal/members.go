@@ -252,7 +252,8 @@ func (l *Log) Found(m Members) {
 
 // setMembers makes a membership durable and known. The driver calls it.
 func (l *Log) setMembers(m Members) error {
-	next := identity{Self: l.identity.Self, Members: m}
+	next := l.identity
+	next.Members = m
 	if err := next.save(l.dir); err != nil {
 		return fmt.Errorf("journal: membership: %w", err)
 	}

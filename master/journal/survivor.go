@@ -131,6 +131,17 @@ func survey(dir files.Dir, cfg Config, term uint64) (*Survivor, *identity, error
 	return s, &id, nil
 }
 
+// Survived is the term in which this log began anew, a single voter's, when Survive had
+// given up what others may have had; 0: it never did.
+func (l *Log) Survived() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.identity.Term == 0 {
+		return 0
+	}
+	return l.identity.Term + 1
+}
+
 // Number is the number of the voter whose log is in dir, 0 when there is none. It
 // may be asked while the log is open.
 func Number(dir string) (uint64, error) {

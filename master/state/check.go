@@ -335,7 +335,7 @@ func (c *checker) tallies() error {
 func (c *checker) totals() error {
 	want := c.head
 	h := c.s.head
-	want.time, want.seed, want.session, want.cluster = h.time, h.seed, h.session, h.cluster
+	want.time, want.seed, want.session, want.cluster, want.leapt, want.floor = h.time, h.seed, h.session, h.cluster, h.leapt, h.floor
 	if want != h {
 		return fmt.Errorf("totals are %+v, counted %+v", h, want)
 	}

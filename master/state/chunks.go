@@ -38,7 +38,7 @@ func (s *State) slotInfo(slot uint32) ChunkSlot {
 func (s *State) newLeasedChunk(owner, index uint32, session uint64) uint32 {
 	slot := s.chunks.alloc()
 	k := s.chunks.mut(slot)
-	*k = chunkRec{uses: k.uses, owner: owner}
+	*k = chunkRec{uses: max(k.uses, s.head.floor), owner: owner}
 	s.setDetail(slot, detailRec{index: index, version: 1, valid: chunk.Size})
 	s.head.chunks++
 	s.lease(slot, session, 1, true)

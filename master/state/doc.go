@@ -20,7 +20,8 @@
 // most inodes and chunks have alike is kept once (traits.go) or not at all. The
 // records are in records.go. An inode number and a chunk number hold the slot in
 // their low 32 bits and count the uses of that slot in the high 32 bits: no index
-// is needed to find them and no number is ever used twice.
+// is needed to find them and no number is ever used twice, also not when the end of
+// the changelog was lost and another one begins (leap.go).
 //
 // A name is an edge from a directory to an inode, found through a hash index
 // that grows one bucket at a time (index.go). A directory also numbers its edges

@@ -53,6 +53,7 @@ const (
 	OpServerForget
 	OpSetCluster
 	OpReserve
+	OpLeap
 )
 
 // newOp gives an empty op to decode into, or nil when the code is unknown.
@@ -98,6 +99,8 @@ func newOp(code OpCode) Op {
 		return &SetCluster{}
 	case OpReserve:
 		return &Reserve{}
+	case OpLeap:
+		return &Leap{}
 	}
 	return nil
 }

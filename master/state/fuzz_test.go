@@ -30,6 +30,7 @@ func someOps() []Op {
 		&ServerForget{1},
 		&SetCluster{"id"},
 		&Reserve{3},
+		&Leap{5},
 	}
 }
 
@@ -59,8 +60,8 @@ func TestEntryCodec(t *testing.T) {
 			}
 		}
 	}
-	if int(OpReserve) != len(seen) {
-		t.Fatalf("%d of %d codes were tried", len(seen), OpReserve)
+	if int(OpLeap) != len(seen) {
+		t.Fatalf("%d of %d codes were tried", len(seen), OpLeap)
 	}
 	list, err := DecodeBatch(batch)
 	if err != nil || len(list) != len(seen) {

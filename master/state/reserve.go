@@ -22,7 +22,7 @@ func (o *Reserve) apply(s *State, e *Entry, r *Result) {
 		return
 	}
 	for range o.Count {
-		slot := s.inodes.alloc()
+		slot := s.freshInode()
 		ses.numbers = append(ses.numbers, s.inodes.at(slot).number(slot))
 	}
 	r.Inos = slices.Clone(ses.numbers[len(ses.numbers)-int(o.Count):])
@@ -37,7 +37,7 @@ func (s *State) reserved(ino inode.Ino, session uint64) bool {
 // newSlot finds a slot for a new inode: the reserved one that was asked for, or any.
 func (s *State) newSlot(ino inode.Ino, session uint64) uint32 {
 	if ino == 0 {
-		return s.inodes.alloc()
+		return s.freshInode()
 	}
 	ses := s.session(session)
 	i := slices.Index(ses.numbers, ino)

@@ -49,6 +49,8 @@ type header struct {
 	others   uint64
 	chunks   uint64
 	length   uint64 // sum of the sizes of files
+	leapt    uint64 // epoch of the last Leap
+	floor    uint32 // uses of a slot begin here: what a Leap has left behind
 }
 
 // session is a mount and the replies it may still ask for.

@@ -276,7 +276,9 @@ func TestViews(t *testing.T) {
 			}
 		}
 	}
-	churn(900)
+	churn(450)
+	must(t, s, 0, &Leap{Epoch: 1001})
+	churn(450)
 	type outcome struct {
 		got []savedBlock
 		err error

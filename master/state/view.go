@@ -58,6 +58,7 @@ const (
 	sectionOrphans  = "orphans"
 
 	layout     = 2
+	leaptFrom  = 3 // layout of a state that has leapt: it has two numbers more
 	maxTables  = 256
 	blockBytes = 64 << 10 // about what Save puts into one block
 	blockHolds = 1024     // orphans in one block
@@ -84,11 +85,15 @@ type tableLen struct {
 
 func (o *outline) Fields(c *codec.Codec) {
 	c.U32(&o.layout)
-	if c.Decoding() && o.layout != layout {
-		c.Fail(fmt.Errorf("layout %d; this version of varve reads layout %d", o.layout, layout))
+	if c.Decoding() && o.layout != layout && o.layout != leaptFrom {
+		c.Fail(fmt.Errorf("layout %d; this version of varve reads layouts %d and %d", o.layout, layout, leaptFrom))
 		return
 	}
 	o.head.fields(c)
+	if o.layout == leaptFrom {
+		c.U64(&o.head.leapt)
+		c.U32(&o.head.floor)
+	}
 	c.U32(&o.names)
 	c.U32(&o.owners)
 	c.U32(&o.kinds)
@@ -179,6 +184,9 @@ func (v *View) Save(emit func(section string, block []byte) error) error {
 	o := &outline{
 		layout: layout, head: s.head, names: s.names.count, owners: s.owners.count, kinds: s.kinds.count,
 		sessions: uint32(len(s.sessions)), servers: uint32(len(s.servers)), orphans: uint32(len(s.orphans)),
+	}
+	if o.head.leapt > 0 { // before, older versions of varve can read it
+		o.layout = leaptFrom
 	}
 	for _, t := range tables {
 		o.tables = append(o.tables, tableLen{t.name, t.len()})
