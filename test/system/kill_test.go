@@ -153,6 +153,13 @@ func startWaiter(t *testing.T, call, dir string) *waiting {
 	if err := w.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // before its mount is taken away
+		w.cmd.Process.Kill()
+		select {
+		case <-w.ended:
+		case <-time.After(10 * time.Second):
+		}
+	})
 	line, _ := w.out.ReadString('\n')
 	var err error
 	if w.thread, err = strconv.Atoi(strings.TrimSpace(line)); err != nil {
@@ -213,11 +220,6 @@ func TestKillWaiting(t *testing.T) {
 	for call := range waiterCalls {
 		all[call] = startWaiter(t, call, c.mnt)
 	}
-	t.Cleanup(func() {
-		for _, w := range all {
-			w.cmd.Process.Kill()
-		}
-	})
 	// Of a directory that another mount looks at nobody is the only user. Its names are known, and those
 	// that do not exist.
 	c.sh("O=" + other + `; cd $M/shared; n='1/created 2/made 3/renamed 5/linked'; ls -lR $O/shared; ls -lR . ; ! stat $n; ! stat $n; stat ../unlink`)
