@@ -51,7 +51,9 @@ func (k *call) abandoned() bool { return k.state.Load() == callAbandoned }
 // nil) runs on the connection's read goroutine, after reply was decoded and
 // before any later frame of the master is looked at: that is where granted
 // rights are noted. It also runs when the caller has given up. A lost
-// connection is not an error: the request is sent again on the next one.
+// connection is not an error: the request is sent again on the next one. For a program
+// that is being killed (ErrKilled) nothing is sent any more, and of a change that
+// was sent the outcome is awaited.
 func (s *session) do(ctx context.Context, req, reply wire.Message, install func(*call, error)) error {
 	if reply == nil {
 		reply = &wire.Empty{}
@@ -63,6 +65,9 @@ func (s *session) do(ctx context.Context, req, reply wire.Message, install func(
 		defer cancel()
 	}
 	defer func(began int64) { s.c.met.calls.Update(float64(s.c.now()-began) / 1e9) }(s.c.now())
+	if doomed(ctx) {
+		return status.Errorf(status.Interrupted, "%T", req)
+	}
 	Waits(ctx)
 	if !s.begin(k) {
 		return status.Errorf(status.Closed, "the client is closed")
@@ -71,6 +76,18 @@ func (s *session) do(ctx context.Context, req, reply wire.Message, install func(
 	case err := <-k.done:
 		return err
 	case <-ctx.Done():
+	}
+	if doomed(ctx) {
+		if s.withdraw(k) {
+			return status.Errorf(status.Interrupted, "%T", req)
+		}
+		if _, ok := req.(changing); ok {
+			select {
+			case err := <-k.done:
+				return err
+			case <-caller(ctx).Over():
+			}
+		}
 	}
 	if !k.state.CompareAndSwap(callWaiting, callAbandoned) {
 		return <-k.done
@@ -195,10 +212,26 @@ func (s *session) mine(conn *link.Conn, k *call) bool {
 	return k.conn == conn && s.pending[k.num] == k
 }
 
+// withdraw takes a call out that no master can know of; false: it was sent, or ended.
+func (s *session) withdraw(k *call) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k.sent || s.pending[k.num] != k {
+		return false
+	}
+	s.takeOut(k)
+	return true
+}
+
 // finish takes an answered call out.
 func (s *session) finish(k *call) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.takeOut(k)
+}
+
+// takeOut is finish with mu held.
+func (s *session) takeOut(k *call) {
 	delete(s.pending, k.num)
 	if m, ok := k.req.(changing); ok {
 		delete(s.unanswered, m.OnceOf().Seq)

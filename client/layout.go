@@ -44,7 +44,7 @@ func (n *node) layout(ctx context.Context, first, count uint32) (map[uint32]wire
 	err := n.ask(ctx, &wire.Layout{Ino: n.ino, First: first, Count: count}, &reply, func(k *call, err error) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if err != nil || !n.can(inode.R) || k.num < n.quarantine || n.data == nil {
+		if err != nil || k.abandoned() || !n.can(inode.R) || k.num < n.quarantine || n.data == nil {
 			return
 		}
 		for i := range count {

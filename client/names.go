@@ -43,7 +43,7 @@ func (c *Client) lookup(ctx context.Context, parent inode.Ino, name string) (Nod
 	err := c.ses.do(ctx, &wire.Lookup{Parent: parent, Name: name}, &reply, func(k *call, err error) {
 		if err == nil {
 			p.mu.Lock()
-			if p.dir.changes != changes {
+			if p.dir.changes != changes || k.abandoned() {
 				reply.DirRights &^= inode.D // the answer may be older than an early change
 			}
 			p.mu.Unlock()
@@ -319,13 +319,15 @@ func (c *Client) Remove(ctx context.Context, parent inode.Ino, name string, dir 
 		defer victim.parted(req.Open)
 	}
 	var reply wire.RemoveReply
-	return c.ses.do(ctx, req, &reply, func(k *call, err error) {
+	err = c.ses.do(ctx, req, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}
 		c.installGone(k, &reply.Attr, reply.Orphan)
 		c.installName(k, parent, name, 0, &reply.Parent, reply.DirRights)
 	})
+	c.tellUnheard(ctx, err, reply.Attr.Ino)
+	return err
 }
 
 // victim returns the node that a name is known to have, pinned, or nil.
@@ -441,7 +443,7 @@ func (c *Client) Rename(ctx context.Context, parent inode.Ino, name string, newP
 		defer victim.parted(req.Open)
 	}
 	var reply wire.RenameReply
-	return c.ses.do(ctx, req, &reply, func(k *call, err error) {
+	err = c.ses.do(ctx, req, &reply, func(k *call, err error) {
 		if err != nil {
 			return
 		}
@@ -465,6 +467,8 @@ func (c *Client) Rename(ctx context.Context, parent inode.Ino, name string, newP
 		c.installName(k, parent, name, old, &reply.Parent, reply.DirRights)
 		c.installName(k, newParent, newName, reply.Moved.Ino, &reply.NewParent, reply.NewDirRights)
 	})
+	c.tellUnheard(ctx, err, reply.Moved.Ino, reply.Gone.Ino)
+	return err
 }
 
 // Link gives an inode another name.

@@ -1,6 +1,8 @@
 package client
 
 import (
+	"context"
+
 	"github.com/varvefs/varve/inode"
 )
 
@@ -67,6 +69,20 @@ func (n *node) tellNames(t Notifier) {
 func (n *node) tellAttr() {
 	if t := n.c.notifier(); t != nil {
 		n.c.spawn(func() { t.Attr(n.ino) })
+	}
+}
+
+// tellUnheard makes the kernel ask for the attributes of inodes that a change of names has changed, too, if
+// the program was killed for which it was made: the kernel knows only the names, and not what became of them.
+func (c *Client) tellUnheard(ctx context.Context, err error, inos ...inode.Ino) {
+	t := c.notifier()
+	if err != nil || !doomed(ctx) || t == nil {
+		return
+	}
+	for _, ino := range inos {
+		if ino != 0 {
+			c.spawn(func() { t.Attr(ino) })
+		}
 	}
 }
 

@@ -37,6 +37,7 @@ func (n *node) truncateTo(ctx context.Context, set *wire.SetAttr, out *Node) err
 				return err
 			}
 		}
+		ctx = context.WithoutCancel(ctx) // half a cut is none
 		if err := d.cutTo(ctx, set.Size); err != nil {
 			n.unclaim()
 			return err

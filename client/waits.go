@@ -1,33 +1,42 @@
 package client
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
-type waitKey struct{}
-
-// OnWait makes a context that has f called by the calls it is given to, each time
-// before they wait for something: an answer of a server, a right, memory, a disk.
-// f must return quickly and may be called more than once, with locks of this
-// package held. It lets a caller that answers many requests on one goroutine make
-// another one only when that is needed.
-func OnWait(ctx context.Context, f func()) context.Context { return &waitContext{ctx, f} }
-
-// waitContext is not made by context.WithValue, so that making one costs little.
-type waitContext struct {
-	context.Context
-	f func()
+// Caller is whom a call is made for. The calls of this package ask their context for
+// it, with CallerKey{}; there need not be one.
+type Caller interface {
+	// Waits is called each time before a call waits for something: an answer of a
+	// server, a right, memory, a disk. It must return quickly and may be called more
+	// than once, with locks of this package held. It lets a caller that answers many
+	// requests on one goroutine make another one only when that is needed.
+	Waits()
+	// Over is closed when nobody wants to know what became of a call, though it may
+	// have been carried out.
+	Over() <-chan struct{}
 }
 
-// Value is context.Context's.
-func (w *waitContext) Value(key any) any {
-	if _, mine := key.(waitKey); mine {
-		return w.f
-	}
-	return w.Context.Value(key)
+// CallerKey is the key of a context's Caller.
+type CallerKey struct{}
+
+// ErrKilled is the error of a context whose program is being killed: it is not to wait any
+// longer. Of a change that a master may know already the call still returns what became of
+// it, unless the Caller is Over: until then everybody else here has to reckon with both.
+var ErrKilled = errors.New("the program is being killed")
+
+func caller(ctx context.Context) Caller {
+	c, _ := ctx.Value(CallerKey{}).(Caller)
+	return c
 }
 
-// Waits tells whoever asked for it with OnWait that a call begins to wait.
+// Waits tells the Caller that a call begins to wait.
 func Waits(ctx context.Context) {
-	if f, ok := ctx.Value(waitKey{}).(func()); ok {
-		f()
+	if c := caller(ctx); c != nil {
+		c.Waits()
 	}
 }
+
+// doomed says whether the program for which a call is made is being killed.
+func doomed(ctx context.Context) bool { return errors.Is(ctx.Err(), ErrKilled) }

@@ -20,7 +20,10 @@
 // Whoever waits here for something, in a handler, says so before (client.Waits, or
 // turns.yield): the kernel's next request may be what ends the waiting.
 //
+// A program that waits is let go when it is killed (waits.go). A handler whose request may have changed
+// something asks at its end whether anybody hears its answer (request.killed).
+//
 // Locks, in the order in which they may be taken: inode.mu or dirs.mu, then
-// nothing; client locks, then turns.mu. None is held during a call of the client or
+// nothing; client locks, then turns.mu or waits.mu. None is held during a call of the client or
 // a notification.
 package fuse

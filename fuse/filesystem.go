@@ -17,9 +17,9 @@ import (
 // the method returns.
 //
 // The cancel channel, which closes when the kernel interrupts a request, counts
-// only in SetLkw: Go programs are interrupted all the time, and a program that
-// calls stat(2) does not expect EINTR. All other requests end with ctx, which
-// ends with the mount.
+// by itself only in SetLkw: Go programs are interrupted all the time, and a program that
+// calls stat(2) does not expect EINTR. All other requests end with their
+// program (see waits) or with ctx, which ends with the mount.
 type fileSystem struct {
 	gofuse.RawFileSystem // ENOSYS for what is not here
 
@@ -31,6 +31,7 @@ type fileSystem struct {
 	open    handles
 	replies replies
 	turns   turns
+	waits   waits
 	meters  *meters
 	log     *slog.Logger
 	ctx     context.Context
@@ -50,14 +51,14 @@ func (f *fileSystem) Access(<-chan struct{}, *gofuse.AccessIn) gofuse.Status { r
 
 // Lookup answers with the inode of a name. That there is none may be cached,
 // too: then it is an answer with node 0.
-func (f *fileSystem) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) (code gofuse.Status) {
+func (f *fileSystem) Lookup(cancel <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) (code gofuse.Status) {
 	defer f.meters.observe(opLookup, time.Now(), &code)
 	if len(name) > inode.NameMax {
 		return nameTooLong
 	}
 	parent := f.nodes.ino(h.NodeId)
 	f.dirs.beginLook(parent)
-	n, err := f.client.Lookup(f.context(h), parent, name)
+	n, err := f.client.Lookup(f.context(cancel, h), parent, name)
 	cacheable := f.dirs.endLook(parent)
 	code = statusOf(err)
 	switch {
@@ -72,9 +73,9 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, 
 }
 
 // StatFs is df(1).
-func (f *fileSystem) StatFs(_ <-chan struct{}, h *gofuse.InHeader, out *gofuse.StatfsOut) (code gofuse.Status) {
+func (f *fileSystem) StatFs(cancel <-chan struct{}, h *gofuse.InHeader, out *gofuse.StatfsOut) (code gofuse.Status) {
 	defer f.meters.observe(opStatFS, time.Now(), &code)
-	r, err := f.client.StatFS(f.context(h))
+	r, err := f.client.StatFS(f.context(cancel, h))
 	if err != nil {
 		return statusOf(err)
 	}

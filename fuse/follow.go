@@ -1,9 +1,6 @@
 package fuse
 
 import (
-	"bytes"
-	"fmt"
-	"os"
 	"runtime"
 	"strconv"
 
@@ -134,17 +131,13 @@ func (f *follow) end() {
 	}
 }
 
-// processorOf is where a thread runs or ran last; see proc_pid_stat(5), field 39.
+// processorOf is where a thread runs or ran last.
 func processorOf(thread uint32) int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", thread))
-	if err != nil {
+	words := threadStat(thread)
+	if len(words) <= statProcessor {
 		return -1
 	}
-	words := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]) // from field 3 on
-	if len(words) < 37 {
-		return -1
-	}
-	cpu, err := strconv.Atoi(string(words[36]))
+	cpu, err := strconv.Atoi(string(words[statProcessor]))
 	if err != nil {
 		return -1
 	}

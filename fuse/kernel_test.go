@@ -94,8 +94,9 @@ func (f *tree) entry(out *gofuse.EntryOut, node uint64, cacheable bool) {
 	f.attr(&out.Attr, node)
 }
 
-func (f *tree) Lookup(_ <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
+func (f *tree) Lookup(cancel <-chan struct{}, h *gofuse.InHeader, name string, out *gofuse.EntryOut) gofuse.Status {
 	f.n.dirs.beginLook(inode.Ino(h.NodeId))
+	f.server.fs.context(cancel, h).Waits()
 	f.enter("lookup " + name)
 	cacheable := f.n.dirs.endLook(inode.Ino(h.NodeId))
 	switch {
@@ -177,6 +178,8 @@ func mountTree(t *testing.T) (*tree, string) {
 	needFuse(t)
 	dir := t.TempDir()
 	n := NewNotifier()
+	ctx, cancel := context.WithCancel(context.Background())
+	fs := &fileSystem{notify: n, ctx: ctx}
 	f := &tree{
 		RawFileSystem: gofuse.NewDefaultRawFileSystem(), n: n,
 		calls: make(map[string]int), hold: make(map[string]chan struct{}), held: make(chan string, 16),
@@ -191,24 +194,23 @@ func mountTree(t *testing.T) (*tree, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies, &turns{},
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies, &fs.turns, &fs.waits,
 		time.Duration(o.SpinUS)*time.Microsecond, nil, slog.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.attach(ch, inode.Root, slog.Default())
-	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		dir: dir, log: slog.Default(), fs: &fileSystem{notify: n, ctx: ctx}, requests: reqs, channel: ch,
+		dir: dir, log: slog.Default(), fs: fs, requests: reqs, channel: ch,
 		cancel: cancel, ended: make(chan struct{}),
 	}
+	f.server = s
 	s.start(&o)
 	t.Cleanup(func() {
 		if err := s.Abort(); err != nil {
 			t.Error(err)
 		}
 	})
-	f.server = s
 	return f, dir
 }
 

@@ -17,9 +17,9 @@ const (
 )
 
 // GetAttr is stat(2) of an inode that the kernel knows.
-func (f *fileSystem) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
+func (f *fileSystem) GetAttr(cancel <-chan struct{}, in *gofuse.GetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
 	defer f.meters.observe(opGetAttr, time.Now(), &code)
-	n, err := f.getAttr(&in.InHeader)
+	n, err := f.getAttr(cancel, &in.InHeader)
 	if err != nil {
 		return statusOfInode(err)
 	}
@@ -30,17 +30,17 @@ func (f *fileSystem) GetAttr(_ <-chan struct{}, in *gofuse.GetAttrIn, out *gofus
 
 // getAttr answers only when what the kernel does with a directory's attributes
 // is in order: it follows names in it.
-func (f *fileSystem) getAttr(h *gofuse.InHeader) (client.Node, error) {
+func (f *fileSystem) getAttr(cancel <-chan struct{}, h *gofuse.InHeader) (client.Node, error) {
 	ino := f.nodes.ino(h.NodeId)
-	ctx := f.context(h)
+	ctx := f.context(cancel, h)
 	f.dirs.awaitExpired(ctx, ino, func() bool { return onlyLooks(h.Pid) })
 	return f.client.GetAttr(ctx, ino)
 }
 
 // Statx is asked for when somebody wants to know the time of birth.
-func (f *fileSystem) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) (code gofuse.Status) {
+func (f *fileSystem) Statx(cancel <-chan struct{}, in *gofuse.StatxIn, out *gofuse.StatxOut) (code gofuse.Status) {
 	defer f.meters.observe(opGetAttr, time.Now(), &code)
-	n, err := f.getAttr(&in.InHeader)
+	n, err := f.getAttr(cancel, &in.InHeader)
 	if err != nil {
 		return statusOfInode(err)
 	}
@@ -50,9 +50,13 @@ func (f *fileSystem) Statx(_ <-chan struct{}, in *gofuse.StatxIn, out *gofuse.St
 }
 
 // SetAttr is chmod, chown, truncate, utimensat.
-func (f *fileSystem) SetAttr(_ <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
+func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *gofuse.SetAttrIn, out *gofuse.AttrOut) (code gofuse.Status) {
 	defer f.meters.observe(opSetAttr, time.Now(), &code)
-	n, err := f.client.SetAttr(f.context(&in.InHeader), f.nodes.ino(in.NodeId), setAttr(in))
+	ctx, ino := f.context(cancel, &in.InHeader), f.nodes.ino(in.NodeId)
+	n, err := f.client.SetAttr(ctx, ino, setAttr(in))
+	if ctx.killed() {
+		f.forget(ino)
+	}
 	if err != nil {
 		return statusOfInode(err)
 	}

@@ -19,32 +19,37 @@ const (
 )
 
 // OpenDir begins to read a directory.
-func (f *fileSystem) OpenDir(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
+func (f *fileSystem) OpenDir(cancel <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
 	defer f.meters.observe(opOpen, time.Now(), &code)
 	ino := f.nodes.ino(in.NodeId)
-	d, err := f.client.OpenDir(f.context(&in.InHeader), ino)
+	ctx := f.context(cancel, &in.InHeader)
+	d, err := f.client.OpenDir(ctx, ino)
 	if err != nil {
 		return statusOfInode(err)
+	}
+	if ctx.killed() {
+		d.Close()
+		return gofuse.EINTR
 	}
 	out.Fh = f.open.add(&handle{ino: ino, dir: d})
 	return gofuse.OK
 }
 
 // ReadDir lists names.
-func (f *fileSystem) ReadDir(_ <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
-	return f.readDir(in, func(e *client.DirEntry, off uint64) bool {
+func (f *fileSystem) ReadDir(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
+	return f.readDir(cancel, in, func(e *client.DirEntry, off uint64) bool {
 		return out.AddDirEntry(dirent(e, off))
 	})
 }
 
 // ReadDirPlus lists names with their inodes, as if each had been looked up.
-func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
+func (f *fileSystem) ReadDirPlus(cancel <-chan struct{}, in *gofuse.ReadIn, out *gofuse.DirEntryList) gofuse.Status {
 	dir := f.nodes.ino(in.NodeId)
 	f.dirs.beginLook(dir)
 	// Entries are written while the listing goes on, before endLook can tell
 	// whether they may be cached; their TTLs are taken back then.
 	var outs []*gofuse.EntryOut
-	code := f.readDir(in, func(e *client.DirEntry, off uint64) bool {
+	code := f.readDir(cancel, in, func(e *client.DirEntry, off uint64) bool {
 		eo := out.AddDirLookupEntry(dirent(e, off))
 		if eo == nil {
 			return false
@@ -73,7 +78,7 @@ func dirent(e *client.DirEntry, off uint64) gofuse.DirEntry {
 }
 
 // readDir calls add for each entry behind in.Offset until it returns false.
-func (f *fileSystem) readDir(in *gofuse.ReadIn, add func(e *client.DirEntry, off uint64) bool) (code gofuse.Status) {
+func (f *fileSystem) readDir(cancel <-chan struct{}, in *gofuse.ReadIn, add func(e *client.DirEntry, off uint64) bool) (code gofuse.Status) {
 	defer f.meters.observe(opReadDir, time.Now(), &code)
 	h := f.open.get(in.Fh)
 	if h == nil || h.dir == nil {
@@ -85,7 +90,7 @@ func (f *fileSystem) readDir(in *gofuse.ReadIn, add func(e *client.DirEntry, off
 	if in.Offset < behindDotDot && !add(f.dot(h, ".."), behindDotDot) {
 		return gofuse.OK
 	}
-	err := h.dir.Read(f.ctx, max(in.Offset, firstEntry)-firstEntry, func(e client.DirEntry) bool {
+	err := h.dir.Read(f.context(cancel, &in.InHeader), max(in.Offset, firstEntry)-firstEntry, func(e client.DirEntry) bool {
 		return add(&e, firstEntry+e.Cookie)
 	})
 	return statusOfInode(err)
@@ -105,17 +110,18 @@ func (f *fileSystem) dot(h *handle, name string) *client.DirEntry {
 
 // ReleaseDir ends the reading of a directory.
 func (f *fileSystem) ReleaseDir(in *gofuse.ReleaseIn) {
+	f.awaitLeft(&in.InHeader)
 	if h := f.open.remove(in.Fh); h != nil && h.dir != nil {
 		h.dir.Close()
 	}
 }
 
 // FsyncDir returns when all changes of names in the directory are durable.
-func (f *fileSystem) FsyncDir(_ <-chan struct{}, in *gofuse.FsyncIn) (code gofuse.Status) {
+func (f *fileSystem) FsyncDir(cancel <-chan struct{}, in *gofuse.FsyncIn) (code gofuse.Status) {
 	defer f.meters.observe(opSync, time.Now(), &code)
 	h := f.open.get(in.Fh)
 	if h == nil || h.dir == nil {
 		return gofuse.EBADF
 	}
-	return statusOf(h.dir.Sync(f.ctx))
+	return statusOf(h.dir.Sync(f.context(cancel, &in.InHeader)))
 }

@@ -12,22 +12,23 @@ import (
 )
 
 // Read reads into go-fuse's own buffer, from which the answer is written.
-func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res gofuse.ReadResult, code gofuse.Status) {
+func (f *fileSystem) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res gofuse.ReadResult, code gofuse.Status) {
 	defer f.meters.observe(opRead, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
 		return nil, gofuse.EBADF
 	}
+	ctx := f.context(cancel, &in.InHeader)
 	if h.direct {
-		n, err := h.file.ReadAt(f.context(&in.InHeader), buf, int64(in.Offset))
+		n, err := h.file.ReadAt(ctx, buf, int64(in.Offset))
 		if err != nil {
 			return nil, statusOf(err)
 		}
 		f.meters.read.Add(n)
 		return inPlace(buf[:n]), gofuse.OK
 	}
-	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}, func() { f.turns.yield(in.Unique) })
-	n, err := f.fetch(f.context(&in.InHeader), h, io, buf)
+	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}, ctx.Waits)
+	n, err := f.fetch(ctx, h, io, buf)
 	if err != nil || n == 0 {
 		io.arrived() // there are no bytes whose arrival could matter
 		return inPlace(nil), statusOf(err)
@@ -51,19 +52,19 @@ func (f *fileSystem) fetch(ctx context.Context, h *handle, io *pageIO, buf []byt
 }
 
 // Writev is what go-fuse calls for a WRITE. From /dev/fuse data is one piece.
-func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte) (written uint32, code gofuse.Status) {
+func (f *fileSystem) Writev(cancel <-chan struct{}, in *gofuse.WriteIn, data [][]byte) (written uint32, code gofuse.Status) {
 	defer f.meters.observe(opWrite, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
 		return 0, gofuse.EBADF
 	}
-	w := f.writeFlags(h, in)
+	ctx, w := f.context(cancel, &in.InHeader), f.writeFlags(h, in)
 	if h.direct {
-		written, code = f.writePieces(h, in, data, w)
+		written, code = f.writePieces(ctx, h, in, data, w)
 		f.wroteAround(h, in, w.Where, written)
 	} else {
 		io := h.open.beginWrite(span{int64(in.Offset), int64(in.Offset) + int64(in.Size)})
-		written, code = f.writePieces(h, in, data, w)
+		written, code = f.writePieces(ctx, h, in, data, w)
 		answers, stale := io.carriedOut()
 		mapped := in.WriteFlags&gofuse.WRITE_CACHE != 0
 		if !mapped { // else the kernel keeps the pages until it has the answer
@@ -71,13 +72,15 @@ func (f *fileSystem) Writev(_ <-chan struct{}, in *gofuse.WriteIn, data [][]byte
 		}
 		io.answered(mapped)
 	}
+	if ctx.killed() {
+		f.forget(h.ino)
+	}
 	f.meters.written.Add(int(written))
 	return written, code
 }
 
 // writePieces writes until an error; one behind the first piece is not told.
-func (f *fileSystem) writePieces(h *handle, in *gofuse.WriteIn, data [][]byte, w client.WriteFlags) (written uint32, code gofuse.Status) {
-	ctx := f.context(&in.InHeader)
+func (f *fileSystem) writePieces(ctx *request, h *handle, in *gofuse.WriteIn, data [][]byte, w client.WriteFlags) (written uint32, code gofuse.Status) {
 	for _, p := range data {
 		n, err := h.file.WriteAt(ctx, p, int64(in.Offset)+int64(written), w)
 		w.Where = nil // the first piece's counts
@@ -164,7 +167,7 @@ func (f *fileSystem) wroteThrough(h *handle, request uint64, io *pageIO, appende
 const ownLockPatience = 20 * time.Millisecond
 
 // Lseek answers SEEK_DATA and SEEK_HOLE; the kernel does the rest itself.
-func (f *fileSystem) Lseek(_ <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) (code gofuse.Status) {
+func (f *fileSystem) Lseek(cancel <-chan struct{}, in *gofuse.LseekIn, out *gofuse.LseekOut) (code gofuse.Status) {
 	defer f.meters.observe(opSeek, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
@@ -173,7 +176,7 @@ func (f *fileSystem) Lseek(_ <-chan struct{}, in *gofuse.LseekIn, out *gofuse.Ls
 	if in.Whence != client.SeekData && in.Whence != client.SeekHole {
 		return gofuse.EINVAL
 	}
-	off, err := h.file.Seek(f.ctx, int64(in.Offset), int(in.Whence))
+	off, err := h.file.Seek(f.context(cancel, &in.InHeader), int64(in.Offset), int(in.Whence))
 	if err != nil {
 		return statusOf(err)
 	}
@@ -185,7 +188,7 @@ func (f *fileSystem) Lseek(_ <-chan struct{}, in *gofuse.LseekIn, out *gofuse.Ls
 const copyMost = 256 << 20
 
 // CopyFileRange copies within the file system. It may copy less than asked for.
-func (f *fileSystem) CopyFileRange(_ <-chan struct{}, in *gofuse.CopyFileRangeIn) (written uint32, code gofuse.Status) {
+func (f *fileSystem) CopyFileRange(cancel <-chan struct{}, in *gofuse.CopyFileRangeIn) (written uint32, code gofuse.Status) {
 	defer f.meters.observe(opCopy, time.Now(), &code)
 	from, to := f.open.file(in.FhIn), f.open.file(in.FhOut)
 	if from == nil || to == nil {
@@ -194,7 +197,11 @@ func (f *fileSystem) CopyFileRange(_ <-chan struct{}, in *gofuse.CopyFileRangeIn
 	if in.Flags != 0 || in.OffIn > math.MaxInt64 || in.OffOut > math.MaxInt64 {
 		return 0, gofuse.EINVAL
 	}
-	n, err := f.client.CopyRange(f.ctx, from.file, int64(in.OffIn), to.file, int64(in.OffOut), int64(min(in.Len, copyMost)))
+	ctx := f.context(cancel, &in.InHeader)
+	n, err := f.client.CopyRange(ctx, from.file, int64(in.OffIn), to.file, int64(in.OffOut), int64(min(in.Len, copyMost)))
+	if ctx.killed() {
+		f.forget(to.ino)
+	}
 	if err != nil && n == 0 {
 		return 0, statusOf(err)
 	}
@@ -202,7 +209,7 @@ func (f *fileSystem) CopyFileRange(_ <-chan struct{}, in *gofuse.CopyFileRangeIn
 }
 
 // Fallocate allocates, punches holes and zeroes; the kernel lets no other modes pass.
-func (f *fileSystem) Fallocate(_ <-chan struct{}, in *gofuse.FallocateIn) (code gofuse.Status) {
+func (f *fileSystem) Fallocate(cancel <-chan struct{}, in *gofuse.FallocateIn) (code gofuse.Status) {
 	defer f.meters.observe(opAllocate, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
@@ -214,18 +221,23 @@ func (f *fileSystem) Fallocate(_ <-chan struct{}, in *gofuse.FallocateIn) (code 
 	if in.Offset > math.MaxInt64 || in.Length > math.MaxInt64 {
 		return gofuse.EINVAL
 	}
-	return statusOf(h.file.Allocate(f.ctx, in.Mode, int64(in.Offset), int64(in.Length)))
+	ctx := f.context(cancel, &in.InHeader)
+	code = statusOf(h.file.Allocate(ctx, in.Mode, int64(in.Offset), int64(in.Length)))
+	if ctx.killed() {
+		f.forget(h.ino)
+	}
+	return code
 }
 
 // fsyncData is the flag of an fdatasync(2) (FUSE_FSYNC_FDATASYNC).
 const fsyncData = 1
 
 // Fsync returns when the file is durable on all replicas.
-func (f *fileSystem) Fsync(_ <-chan struct{}, in *gofuse.FsyncIn) (code gofuse.Status) {
+func (f *fileSystem) Fsync(cancel <-chan struct{}, in *gofuse.FsyncIn) (code gofuse.Status) {
 	defer f.meters.observe(opSync, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
 		return gofuse.EBADF
 	}
-	return statusOf(h.file.Sync(f.ctx, in.FsyncFlags&fsyncData != 0))
+	return statusOf(h.file.Sync(f.context(cancel, &in.InHeader), in.FsyncFlags&fsyncData != 0))
 }

@@ -18,14 +18,14 @@ import (
 const lockEnd = 1<<63 - 1
 
 // GetLk is F_GETLK: who stands in the way of a lock.
-func (f *fileSystem) GetLk(_ <-chan struct{}, in *gofuse.LkIn, out *gofuse.LkOut) (code gofuse.Status) {
+func (f *fileSystem) GetLk(cancel <-chan struct{}, in *gofuse.LkIn, out *gofuse.LkOut) (code gofuse.Status) {
 	defer f.meters.observe(opLock, time.Now(), &code)
 	l, code := lockOf(f.nodes.ino(in.NodeId), in)
 	if code != gofuse.OK {
 		return code
 	}
 	l.Test = true
-	r, err := f.client.Lock(f.ctx, l)
+	r, err := f.client.Lock(f.context(cancel, &in.InHeader), l)
 	if err != nil {
 		return statusOfInode(err)
 	}
@@ -34,17 +34,17 @@ func (f *fileSystem) GetLk(_ <-chan struct{}, in *gofuse.LkIn, out *gofuse.LkOut
 }
 
 // SetLk takes or frees a lock without waiting.
-func (f *fileSystem) SetLk(_ <-chan struct{}, in *gofuse.LkIn) (code gofuse.Status) {
+func (f *fileSystem) SetLk(cancel <-chan struct{}, in *gofuse.LkIn) (code gofuse.Status) {
 	defer f.meters.observe(opLock, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
 		return gofuse.EBADF
 	}
-	since := h.open.frees()
-	code = f.setLock(f.ctx, h, in, false)
+	ctx, since := f.context(cancel, &in.InHeader), h.open.frees()
+	code = f.setLock(ctx, h, in, false)
 	who := owner{id: in.Owner, flock: in.LkFlags&gofuse.LK_FLOCK != 0}
-	if code == gofuse.EAGAIN && h.open.awaitFree(f.ctx, who, since) {
-		code = f.setLock(f.ctx, h, in, false)
+	if code == gofuse.EAGAIN && h.open.awaitFree(ctx, who, since) {
+		code = f.setLock(ctx, h, in, false)
 	}
 	return code
 }
@@ -52,7 +52,7 @@ func (f *fileSystem) SetLk(_ <-chan struct{}, in *gofuse.LkIn) (code gofuse.Stat
 // SetLkw waits for the lock until it is interrupted.
 func (f *fileSystem) SetLkw(cancel <-chan struct{}, in *gofuse.LkIn) (code gofuse.Status) {
 	defer f.meters.observe(opLock, time.Now(), &code)
-	ctx, stop := context.WithCancel(f.ctx)
+	ctx, stop := context.WithCancel(f.context(cancel, &in.InHeader))
 	defer stop()
 	done := make(chan struct{})
 	defer close(done)

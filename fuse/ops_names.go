@@ -11,7 +11,7 @@ import (
 )
 
 // make makes an inode of any kind but an open file.
-func (f *fileSystem) make(h *gofuse.InHeader, m wire.Make, out *gofuse.EntryOut) (code gofuse.Status) {
+func (f *fileSystem) make(cancel <-chan struct{}, h *gofuse.InHeader, m wire.Make, out *gofuse.EntryOut) (code gofuse.Status) {
 	defer f.meters.observe(opMake, time.Now(), &code)
 	if len(m.Name) > inode.NameMax {
 		return nameTooLong
@@ -19,8 +19,12 @@ func (f *fileSystem) make(h *gofuse.InHeader, m wire.Make, out *gofuse.EntryOut)
 	m.Parent = f.nodes.ino(h.NodeId)
 	m.Uid, m.Gid = h.Uid, h.Gid
 	f.dirs.beginChange(m.Parent)
-	n, err := f.client.Make(f.context(h), m)
+	ctx := f.context(cancel, h)
+	n, err := f.client.Make(ctx, m)
 	cacheable := f.dirs.endChange(m.Parent)
+	if ctx.killed() {
+		f.forget(0, entryName{m.Parent, m.Name})
+	}
 	if err != nil {
 		return statusOf(err)
 	}
@@ -29,44 +33,48 @@ func (f *fileSystem) make(h *gofuse.InHeader, m wire.Make, out *gofuse.EntryOut)
 }
 
 // Mknod makes a file, a device, a FIFO or a socket.
-func (f *fileSystem) Mknod(_ <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
-	return f.make(&in.InHeader, wire.Make{
+func (f *fileSystem) Mknod(cancel <-chan struct{}, in *gofuse.MknodIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	return f.make(cancel, &in.InHeader, wire.Make{
 		Name: name, What: inode.KindOf(in.Mode), Mode: in.Mode & 0o7777, Umask: in.Umask, Rdev: in.Rdev,
 	}, out)
 }
 
 // Mkdir makes a directory.
-func (f *fileSystem) Mkdir(_ <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
-	return f.make(&in.InHeader, wire.Make{
+func (f *fileSystem) Mkdir(cancel <-chan struct{}, in *gofuse.MkdirIn, name string, out *gofuse.EntryOut) gofuse.Status {
+	return f.make(cancel, &in.InHeader, wire.Make{
 		Name: name, What: inode.Dir, Mode: in.Mode & 0o7777, Umask: in.Umask,
 	}, out)
 }
 
 // Symlink makes a symbolic link.
-func (f *fileSystem) Symlink(_ <-chan struct{}, h *gofuse.InHeader, target, name string, out *gofuse.EntryOut) gofuse.Status {
+func (f *fileSystem) Symlink(cancel <-chan struct{}, h *gofuse.InHeader, target, name string, out *gofuse.EntryOut) gofuse.Status {
 	if len(target) > inode.TargetMax {
 		return nameTooLong
 	}
-	return f.make(h, wire.Make{Name: name, What: inode.Symlink, Mode: 0o777, Target: target}, out)
+	return f.make(cancel, h, wire.Make{Name: name, What: inode.Symlink, Mode: 0o777, Target: target}, out)
 }
 
 // Readlink reads a symbolic link. The kernel keeps the answer: it never changes.
-func (f *fileSystem) Readlink(_ <-chan struct{}, h *gofuse.InHeader) (target []byte, code gofuse.Status) {
+func (f *fileSystem) Readlink(cancel <-chan struct{}, h *gofuse.InHeader) (target []byte, code gofuse.Status) {
 	defer f.meters.observe(opReadlink, time.Now(), &code)
-	target, err := f.client.Readlink(f.context(h), f.nodes.ino(h.NodeId))
+	target, err := f.client.Readlink(f.context(cancel, h), f.nodes.ino(h.NodeId))
 	return target, statusOfInode(err)
 }
 
 // Link gives an inode one more name.
-func (f *fileSystem) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) (code gofuse.Status) {
+func (f *fileSystem) Link(cancel <-chan struct{}, in *gofuse.LinkIn, name string, out *gofuse.EntryOut) (code gofuse.Status) {
 	defer f.meters.observe(opLink, time.Now(), &code)
 	if len(name) > inode.NameMax {
 		return nameTooLong
 	}
 	parent := f.nodes.ino(in.NodeId)
 	f.dirs.beginChange(parent)
-	n, err := f.client.Link(f.context(&in.InHeader), f.nodes.ino(in.Oldnodeid), parent, name)
+	ctx, ino := f.context(cancel, &in.InHeader), f.nodes.ino(in.Oldnodeid)
+	n, err := f.client.Link(ctx, ino, parent, name)
 	cacheable := f.dirs.endChange(parent)
+	if ctx.killed() {
+		f.forget(ino, entryName{parent, name})
+	}
 	if err != nil {
 		return statusOf(err)
 	}
@@ -75,15 +83,15 @@ func (f *fileSystem) Link(_ <-chan struct{}, in *gofuse.LinkIn, name string, out
 }
 
 // Unlink takes a name away, Rmdir that of an empty directory.
-func (f *fileSystem) Unlink(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
-	return f.remove(h, name, false)
+func (f *fileSystem) Unlink(cancel <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	return f.remove(cancel, h, name, false)
 }
 
-func (f *fileSystem) Rmdir(_ <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
-	return f.remove(h, name, true)
+func (f *fileSystem) Rmdir(cancel <-chan struct{}, h *gofuse.InHeader, name string) gofuse.Status {
+	return f.remove(cancel, h, name, true)
 }
 
-func (f *fileSystem) remove(h *gofuse.InHeader, name string, dir bool) (code gofuse.Status) {
+func (f *fileSystem) remove(cancel <-chan struct{}, h *gofuse.InHeader, name string, dir bool) (code gofuse.Status) {
 	defer f.meters.observe(opRemove, time.Now(), &code)
 	if len(name) > inode.NameMax {
 		return nameTooLong
@@ -91,11 +99,16 @@ func (f *fileSystem) remove(h *gofuse.InHeader, name string, dir bool) (code gof
 	parent := f.nodes.ino(h.NodeId)
 	f.dirs.beginChange(parent)
 	defer f.dirs.endChange(parent)
-	return statusOf(f.client.Remove(f.context(h), parent, name, dir))
+	ctx := f.context(cancel, h)
+	code = statusOf(f.client.Remove(ctx, parent, name, dir))
+	if ctx.killed() {
+		f.forget(0, entryName{parent, name})
+	}
+	return code
 }
 
 // Rename moves a name, with the flags of renameat2(2).
-func (f *fileSystem) Rename(_ <-chan struct{}, in *gofuse.RenameIn, name, newName string) (code gofuse.Status) {
+func (f *fileSystem) Rename(cancel <-chan struct{}, in *gofuse.RenameIn, name, newName string) (code gofuse.Status) {
 	defer f.meters.observe(opRename, time.Now(), &code)
 	if len(name) > inode.NameMax || len(newName) > inode.NameMax {
 		return nameTooLong
@@ -110,5 +123,10 @@ func (f *fileSystem) Rename(_ <-chan struct{}, in *gofuse.RenameIn, name, newNam
 		f.dirs.beginChange(to)
 		defer f.dirs.endChange(to)
 	}
-	return statusOf(f.client.Rename(f.context(&in.InHeader), from, name, to, newName, in.Flags))
+	ctx := f.context(cancel, &in.InHeader)
+	code = statusOf(f.client.Rename(ctx, from, name, to, newName, in.Flags))
+	if ctx.killed() {
+		f.forget(0, entryName{from, name}, entryName{to, newName})
+	}
+	return code
 }

@@ -17,20 +17,32 @@ import (
 const errStale = gofuse.Status(unix.ESTALE)
 
 // Open opens a file that exists.
-func (f *fileSystem) Open(_ <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
+func (f *fileSystem) Open(cancel <-chan struct{}, in *gofuse.OpenIn, out *gofuse.OpenOut) (code gofuse.Status) {
 	defer f.meters.observe(opOpen, time.Now(), &code)
 	ino, flags := f.nodes.ino(in.NodeId), in.Flags
-	ctx := f.context(&in.InHeader)
+	ctx := f.context(cancel, &in.InHeader)
 	if flags&unix.O_TRUNC != 0 && in.Mode&gofuse.OPEN_KILL_SUIDGID != 0 {
 		// An unprivileged O_TRUNC takes suid and sgid away; the client's
 		// open has no word for it.
 		cut := wire.SetAttr{Valid: wire.SetSize | wire.SetKill}
 		if _, err := f.client.SetAttr(ctx, ino, cut); err != nil {
+			if ctx.killed() {
+				f.forget(ino)
+			}
 			return statusOfInode(err)
 		}
 		flags &^= unix.O_TRUNC
 	}
 	file, err := f.client.OpenFile(ctx, ino, flags)
+	if ctx.killed() {
+		if err == nil {
+			file.Close()
+		}
+		if in.Flags&unix.O_TRUNC != 0 {
+			f.forget(ino)
+		}
+		return gofuse.EINTR
+	}
 	if err != nil {
 		return statusOfInode(err)
 	}
@@ -65,19 +77,26 @@ func (f *fileSystem) opened(file *client.File, flags uint32, out *gofuse.OpenOut
 }
 
 // Create makes a file and opens it.
-func (f *fileSystem) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) (code gofuse.Status) {
+func (f *fileSystem) Create(cancel <-chan struct{}, in *gofuse.CreateIn, name string, out *gofuse.CreateOut) (code gofuse.Status) {
 	defer f.meters.observe(opMake, time.Now(), &code)
 	if len(name) > inode.NameMax {
 		return nameTooLong
 	}
 	m := f.makeFile(in, name)
 	f.dirs.beginChange(m.Parent)
-	ctx := f.context(&in.InHeader)
+	ctx := f.context(cancel, &in.InHeader)
 	n, file, err := f.client.Create(ctx, m, in.Flags|unix.O_EXCL)
 	if errors.Is(err, status.Exists) && in.Flags&unix.O_EXCL == 0 {
 		n, file, err = f.openExisting(ctx, in, m.Parent, name)
 	}
 	cacheable := f.dirs.endChange(m.Parent)
+	if ctx.killed() {
+		f.forget(n.Attr.Ino, entryName{m.Parent, name})
+		if err == nil {
+			file.Close()
+			err = status.Interrupted
+		}
+	}
 	if err != nil {
 		return statusOf(err)
 	}
@@ -87,11 +106,16 @@ func (f *fileSystem) Create(_ <-chan struct{}, in *gofuse.CreateIn, name string,
 }
 
 // Tmpfile makes and opens a file without a name.
-func (f *fileSystem) Tmpfile(_ <-chan struct{}, in *gofuse.CreateIn, out *gofuse.CreateOut) (code gofuse.Status) {
+func (f *fileSystem) Tmpfile(cancel <-chan struct{}, in *gofuse.CreateIn, out *gofuse.CreateOut) (code gofuse.Status) {
 	defer f.meters.observe(opMake, time.Now(), &code)
-	n, file, err := f.client.Create(f.context(&in.InHeader), f.makeFile(in, ""), in.Flags)
+	ctx := f.context(cancel, &in.InHeader)
+	n, file, err := f.client.Create(ctx, f.makeFile(in, ""), in.Flags)
 	if err != nil {
 		return statusOf(err)
+	}
+	if ctx.killed() {
+		file.Close()
+		return gofuse.EINTR
 	}
 	f.fillEntry(&out.EntryOut, &n, false) // there is no name that could be cached
 	f.opened(file, in.Flags, &out.OpenOut)
@@ -149,19 +173,21 @@ func mayOpen(a *inode.Attr, uid, flags uint32) bool {
 }
 
 // Flush is close(2) of one descriptor: its process's record locks go, and
-// errors of earlier writes are told.
-func (f *fileSystem) Flush(_ <-chan struct{}, in *gofuse.FlushIn) (code gofuse.Status) {
+// errors of earlier writes are told. A program that is killed is not kept by what it has
+// written, which is ours to write, as after a close that did not wait for it.
+func (f *fileSystem) Flush(cancel <-chan struct{}, in *gofuse.FlushIn) (code gofuse.Status) {
 	defer f.meters.observe(opFlush, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
 		return gofuse.EBADF
 	}
-	ctx := f.context(&in.InHeader)
+	ctx := f.context(cancel, &in.InHeader)
+	ctx.flush = true
 	if h.writable {
 		code = statusOf(h.file.Flush(ctx))
 	}
 	if who := (owner{id: in.LockOwner}); h.open.disown(who) {
-		f.unlock(ctx, h.ino, who)
+		f.unlock(steady{ctx}, h.ino, who)
 	}
 	return code
 }
@@ -170,13 +196,14 @@ func (f *fileSystem) Flush(_ <-chan struct{}, in *gofuse.FlushIn) (code gofuse.S
 func (f *fileSystem) Release(_ <-chan struct{}, in *gofuse.ReleaseIn) {
 	code := gofuse.OK
 	defer f.meters.observe(opRelease, time.Now(), &code)
+	f.awaitLeft(&in.InHeader)
 	h := f.open.remove(in.Fh)
 	if h == nil || h.file == nil {
 		return
 	}
 	left, freed := h.open.leftovers(in.Fh)
 	for _, who := range left {
-		f.unlock(f.context(&in.InHeader), h.ino, who)
+		f.unlock(f.context(nil, &in.InHeader), h.ino, who)
 	}
 	freed()
 	code = f.closeFile(h)

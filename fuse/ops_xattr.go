@@ -51,20 +51,21 @@ func checkXattrName(name string) gofuse.Status {
 
 // GetXAttr answers most questions from the inode's flags, which come with its
 // attributes: files without any extended attribute cost no trip to the master.
-func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *gofuse.InHeader, name string, dest []byte) (n uint32, code gofuse.Status) {
+func (f *fileSystem) GetXAttr(cancel <-chan struct{}, h *gofuse.InHeader, name string, dest []byte) (n uint32, code gofuse.Status) {
 	defer f.meters.observe(opXattr, time.Now(), &code)
 	if code = checkXattrName(name); code != gofuse.OK {
 		return 0, code
 	}
 	ino := f.nodes.ino(h.NodeId)
-	node, err := f.client.GetAttr(f.context(h), ino)
+	ctx := f.context(cancel, h)
+	node, err := f.client.GetAttr(ctx, ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
 	if node.Attr.Flags&xattrFlag(name) == 0 {
 		return 0, gofuse.ENODATA
 	}
-	value, err := f.client.GetXattr(f.context(h), ino, name)
+	value, err := f.client.GetXattr(ctx, ino, name)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
@@ -72,17 +73,18 @@ func (f *fileSystem) GetXAttr(_ <-chan struct{}, h *gofuse.InHeader, name string
 }
 
 // ListXAttr lists the names, each ended by a zero byte.
-func (f *fileSystem) ListXAttr(_ <-chan struct{}, h *gofuse.InHeader, dest []byte) (n uint32, code gofuse.Status) {
+func (f *fileSystem) ListXAttr(cancel <-chan struct{}, h *gofuse.InHeader, dest []byte) (n uint32, code gofuse.Status) {
 	defer f.meters.observe(opXattr, time.Now(), &code)
 	ino := f.nodes.ino(h.NodeId)
-	node, err := f.client.GetAttr(f.context(h), ino)
+	ctx := f.context(cancel, h)
+	node, err := f.client.GetAttr(ctx, ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
 	if node.Attr.Flags&(inode.HasXattr|inode.HasACL|inode.HasCaps) == 0 {
 		return 0, gofuse.OK
 	}
-	names, err := f.client.ListXattr(f.context(h), ino)
+	names, err := f.client.ListXattr(ctx, ino)
 	if err != nil {
 		return 0, statusOfInode(err)
 	}
@@ -99,7 +101,7 @@ func fit(dest, value []byte) (uint32, gofuse.Status) {
 }
 
 // SetXAttr sets one attribute; the flags are those of setxattr(2).
-func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *gofuse.SetXAttrIn, name string, data []byte) (code gofuse.Status) {
+func (f *fileSystem) SetXAttr(cancel <-chan struct{}, in *gofuse.SetXAttrIn, name string, data []byte) (code gofuse.Status) {
 	defer f.meters.observe(opXattr, time.Now(), &code)
 	if code = checkXattrName(name); code != gofuse.OK {
 		return code
@@ -109,14 +111,24 @@ func (f *fileSystem) SetXAttr(_ <-chan struct{}, in *gofuse.SetXAttrIn, name str
 	}
 	value := append([]byte(nil), data...) // data is go-fuse's again when this returns
 	kill := in.SetXAttrFlags&gofuse.SETXATTR_ACL_KILL_SGID != 0
-	return statusOfInode(f.client.SetXattr(f.context(&in.InHeader), f.nodes.ino(in.NodeId), name, value, in.Flags, kill))
+	ctx, ino := f.context(cancel, &in.InHeader), f.nodes.ino(in.NodeId)
+	code = statusOfInode(f.client.SetXattr(ctx, ino, name, value, in.Flags, kill))
+	if ctx.killed() {
+		f.forget(ino)
+	}
+	return code
 }
 
 // RemoveXAttr removes one attribute.
-func (f *fileSystem) RemoveXAttr(_ <-chan struct{}, h *gofuse.InHeader, name string) (code gofuse.Status) {
+func (f *fileSystem) RemoveXAttr(cancel <-chan struct{}, h *gofuse.InHeader, name string) (code gofuse.Status) {
 	defer f.meters.observe(opXattr, time.Now(), &code)
 	if code = checkXattrName(name); code != gofuse.OK {
 		return code
 	}
-	return statusOfInode(f.client.RemoveXattr(f.context(h), f.nodes.ino(h.NodeId), name))
+	ctx, ino := f.context(cancel, h), f.nodes.ino(h.NodeId)
+	code = statusOfInode(f.client.RemoveXattr(ctx, ino, name))
+	if ctx.killed() {
+		f.forget(ino)
+	}
+	return code
 }

@@ -32,6 +32,7 @@ type requests struct {
 	awake   int // the same connection, and reading it never sleeps; -1: there is none
 
 	turns   *turns // the file system's
+	waits   *waits // the file system's
 	spinner spin   // of the one whose turn it is
 	follow  *following
 	running sync.WaitGroup
@@ -60,15 +61,16 @@ func newFrame(size int) *frame {
 
 // newRequests takes over fd and answers INIT. spinFor is how long to wait awake,
 // 0: not at all.
-func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns *turns, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
+func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns *turns, waits *waits, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
 	r := &requests{
-		server: server, log: log, replies: replies, turns: turns, fd: fd, awake: -1, dead: make(chan struct{}),
+		server: server, log: log, replies: replies, turns: turns, waits: waits, fd: fd, awake: -1, dead: make(chan struct{}),
 		large: sync.Pool{New: func() any { return newFrame(maxRequest + headroom) }},
 		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
 	}
 	r.spinner.init(spinFor, set)
 	r.follow = newFollowing(set)
 	r.turns.admit = r.admit
+	r.waits.fate, r.waits.answer = fateOfThread, r.answerInterrupted
 	err := r.initialize()
 	if err != nil {
 		unix.Close(fd)
@@ -227,10 +229,21 @@ func (r *requests) answer(fd int, b *frame, n int) error {
 	if code != gofuse.OK {
 		m = refuse(b.out, head.Unique, code)
 	}
-	if m == 0 {
+	left := r.waits.over(head.Unique)
+	switch {
+	case head.Opcode == opcodeInterrupt && n >= int(unsafe.Sizeof(gofuse.InterruptIn{})):
+		if m > 0 {
+			return r.interruptLater(b.out[:m])
+		}
+		r.waits.interrupt((*gofuse.InterruptIn)(unsafe.Pointer(head)).Unique)
+		return nil
+	case m == 0:
 		return nil // FORGET and the like
 	}
-	err := sendAnswer(fd, b.out[:m])
+	var err error
+	if !left {
+		err = sendAnswer(fd, b.out[:m])
+	}
 	if head.Opcode == opcodeRead {
 		r.replies.sent(head.Unique)
 	}
@@ -238,6 +251,25 @@ func (r *requests) answer(fd int, b *frame, n int) error {
 		return fmt.Errorf("%w (request %d, %d bytes)", err, head.Opcode, m)
 	}
 	return nil
+}
+
+// interruptLater sends the answer to an INTERRUPT whose request has not come to go-fuse yet, or is through. It
+// makes the kernel send it again, if it is told on the descriptor on which it has sent the request.
+func (r *requests) interruptLater(answer []byte) error {
+	err := sendAnswer(r.fd, answer)
+	if r.awake >= 0 {
+		err = errors.Join(err, sendAnswer(r.awake, answer))
+	}
+	return err
+}
+
+// answerInterrupted answers a request whose handler has not returned. The kernel knows a request only on
+// the descriptor on which it has sent it.
+func (r *requests) answerInterrupted(request uint64) {
+	var b [unsafe.Sizeof(gofuse.OutHeader{})]byte
+	if err := r.interruptLater(b[:refuse(b[:], request, gofuse.EINTR)]); err != nil {
+		r.log.Warn("an answer to the kernel", "err", err)
+	}
 }
 
 // refuse makes an answer that is only an error, and returns its length.
@@ -293,6 +325,7 @@ const (
 	opcodeGetLk       = 31
 	opcodeSetLk       = 32
 	opcodeSetLkw      = 33
+	opcodeInterrupt   = 36
 	opcodeIoctl       = 39
 	opcodeFallocate   = 43
 	opcodeReadDirPlus = 44

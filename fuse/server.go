@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -102,7 +101,7 @@ func newServer(cfg Config, o *Options, dir string, fd int) (*Server, error) {
 		ctx:           ctx,
 	}
 	fs.meters = newMeters(cfg.Metrics, fs.open.len)
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies, &fs.turns,
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies, &fs.turns, &fs.waits,
 		time.Duration(o.SpinUS)*time.Microsecond, cfg.Metrics, cfg.Log)
 	if err != nil {
 		cancel()
@@ -154,19 +153,20 @@ func (s *Server) start(o *Options) {
 	if m, ok := mountedOn(s.dir); ok {
 		s.minor = m.minor
 	}
-	var running sync.WaitGroup
-	running.Add(2)
+	served := make(chan struct{})
 	go func() {
-		defer running.Done()
+		defer close(served)
 		s.requests.serve()
 	}()
 	go func() {
-		defer running.Done()
 		<-s.requests.dead
 		s.cancel() // requests that wait for somebody else need not be answered
-	}()
-	go func() {
-		running.Wait()
+		s.fs.waits.end()
+		if within(endPatience, served) {
+			s.closeAll()
+		} else {
+			s.log.Warn("requests of an ended mount go on: they write what programs have left", "dir", s.dir)
+		}
 		s.finish()
 	}()
 	s.refusePoll()
@@ -196,8 +196,12 @@ func (s *Server) raiseReadAhead(o *Options) {
 	}
 }
 
-// finish ends what is still open after an abort, and the notifications.
-func (s *Server) finish() {
+// endPatience is how long requests may take to notice that nobody waits for them any more. What
+// holds up the others ends with the client: an fsync may send what others have written.
+const endPatience = time.Second
+
+// closeAll closes what is still open after an abort.
+func (s *Server) closeAll() {
 	for _, h := range s.fs.open.all() {
 		if h.file != nil {
 			s.fs.closeFile(h)
@@ -205,12 +209,17 @@ func (s *Server) finish() {
 			h.dir.Close()
 		}
 	}
+}
+
+// finish ends the notifications, and the mount.
+func (s *Server) finish() {
 	s.fs.notify.detach()
 	s.channel.close()
 	close(s.ended)
 }
 
-// Serve returns when the mount is unmounted and all its requests are answered.
+// Serve returns when the mount is unmounted and all its requests are answered, but for those that
+// only the end of the client can end.
 func (s *Server) Serve() { <-s.ended }
 
 // Dir is the mount point.

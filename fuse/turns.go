@@ -1,14 +1,11 @@
 package fuse
 
 import (
-	"context"
 	"sync"
 	"time"
 	"unsafe"
 
 	gofuse "github.com/hanwen/go-fuse/v2/fuse"
-
-	"github.com/varvefs/varve/client"
 )
 
 // turns passes around the right to read requests: at any time one goroutine has
@@ -57,13 +54,6 @@ func (t *turns) kept(request uint64) bool {
 	return true
 }
 
-// holds says whether the one who answers a request has the right to read.
-func (t *turns) holds(request uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.busy == request
-}
-
 // yield gives the right on if the one who answers a request has it.
 func (t *turns) yield(request uint64) {
 	t.mu.Lock()
@@ -91,14 +81,6 @@ func (t *turns) watch() {
 	if t.guarded = t.idle < watchIdle; t.guarded {
 		time.AfterFunc(watchEvery, t.watch)
 	}
-}
-
-// context is what the answer to a request is looked for in.
-func (f *fileSystem) context(h *gofuse.InHeader) context.Context {
-	if !f.turns.holds(h.Unique) {
-		return f.ctx
-	}
-	return client.OnWait(f.ctx, func() { f.turns.yield(h.Unique) })
 }
 
 // inline says whether a request is answered by the one who has the right to read.

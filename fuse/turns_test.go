@@ -46,8 +46,8 @@ func TestTurnIsGivenOnOnce(t *testing.T) {
 	}
 	f.turns.admit = u.admit
 	f.turns.keep(6)
-	client.Waits(f.context(&gofuse.InHeader{Unique: 8})) // another request
-	client.Waits(f.context(&gofuse.InHeader{Unique: 6}))
+	client.Waits(f.context(nil, &gofuse.InHeader{Unique: 8})) // another request
+	client.Waits(f.context(nil, &gofuse.InHeader{Unique: 6}))
 	if len(admitted) != 2 {
 		t.Fatalf("%d readers were made, want 2", len(admitted))
 	}

@@ -22,6 +22,10 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
+	if call, dir, ok := strings.Cut(os.Getenv(waiterEnv), " "); ok {
+		waits(call, dir)
+		return
+	}
 	dir, err := os.MkdirTemp("", "varve-system")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
