@@ -219,13 +219,14 @@ func (m *placeMap) fill(ctx context.Context, v *server, conn *link.Conn, reply *
 // readShort fills dst with the bytes of a chunk from off on, which are all in the window b,
 // from the disk itself; false: it has to be done otherwise.
 func (c *Client) readShort(ctx context.Context, b *block, load func(), dst []byte, off uint32) bool {
-	Waits(ctx)
 	if load != nil {
+		Waits(ctx)
 		load()
 	}
 	select {
 	case <-b.ready:
 	default:
+		Waits(ctx)
 		select {
 		case <-b.ready:
 		case <-ctx.Done():
@@ -241,7 +242,7 @@ func (c *Client) readShort(ctx context.Context, b *block, load func(), dst []byt
 		}
 		return false
 	}
-	err := m.read(dst, off)
+	err := fromDisk(ctx, func() error { return m.read(dst, off) })
 	switch {
 	case err == nil:
 		c.met.shortReads.Inc()

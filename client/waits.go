@@ -13,6 +13,10 @@ type Caller interface {
 	// than once, with locks of this package held. It lets a caller that answers many
 	// requests on one goroutine make another one only when that is needed.
 	Waits()
+	// WaitsDisk is called in its place before a read from a disk of this host, which
+	// mostly ends before another goroutine would have begun, and HasRead behind it.
+	WaitsDisk()
+	HasRead()
 	// Over is closed when nobody wants to know what became of a call, though it may
 	// have been carried out.
 	Over() <-chan struct{}
@@ -36,6 +40,17 @@ func Waits(ctx context.Context) {
 	if c := caller(ctx); c != nil {
 		c.Waits()
 	}
+}
+
+// fromDisk carries out a read from a disk of this host.
+func fromDisk(ctx context.Context, read func() error) error {
+	c := caller(ctx)
+	if c == nil {
+		return read()
+	}
+	c.WaitsDisk()
+	defer c.HasRead()
+	return read()
 }
 
 // doomed says whether the program for which a call is made is being killed.

@@ -22,6 +22,8 @@ func newProgram() *program { return &program{bg, make(chan struct{}), make(chan 
 func (p *program) Done() <-chan struct{} { return p.killed }
 func (p *program) Over() <-chan struct{} { return p.over }
 func (p *program) Waits()                {}
+func (p *program) WaitsDisk()            {}
+func (p *program) HasRead()              {}
 
 func (p *program) Err() error {
 	select {

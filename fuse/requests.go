@@ -69,7 +69,7 @@ func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns 
 	}
 	r.spinner.init(spinFor, set)
 	r.follow = newFollowing(set)
-	r.turns.admit = r.admit
+	r.turns.admit, r.turns.pending = r.admit, r.pending
 	r.waits.fate, r.waits.answer = fateOfThread, r.answerInterrupted
 	err := r.initialize()
 	if err != nil {
@@ -151,7 +151,7 @@ func (r *requests) work() {
 			beside.next(header(b.in).Pid)
 		} else {
 			beside.end()
-			r.admit()
+			r.turns.pass()
 		}
 		if err := r.answer(fd, b, n); err != nil {
 			r.log.Warn("an answer to the kernel", "err", err)
@@ -184,6 +184,13 @@ func (r *requests) read(b []byte, answered bool) (fd, n int, err error) {
 			return r.fd, n, err
 		}
 	}
+}
+
+// pending says whether the kernel has another request.
+func (r *requests) pending() bool {
+	p := unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN}
+	n, _, e := unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&p)), 1, 0)
+	return e == 0 && n > 0
 }
 
 // passing says whether the next read may do better: a signal, or a request that

@@ -12,7 +12,7 @@ import (
 
 func newTurns() (t *turns, admitted chan struct{}) {
 	admitted = make(chan struct{}, 10)
-	return &turns{admit: func() { admitted <- struct{}{} }}, admitted
+	return &turns{admit: func() { admitted <- struct{}{} }, pending: func() bool { return false }}, admitted
 }
 
 func TestTurnIsKept(t *testing.T) {
@@ -72,6 +72,63 @@ func TestTurnIsTaken(t *testing.T) {
 				t.Fatal("the watch does not end when nothing happens")
 			}
 		}
+	}
+}
+
+// Who waits for the disk keeps the right when nothing else is asked meanwhile, and gives
+// it on again when something is, whether that is read by others or left with the kernel.
+func TestTurnIsKeptAtTheDisk(t *testing.T) {
+	u, admitted := newTurns()
+	pending := false
+	u.pending = func() bool { return pending }
+	request := uint64(0)
+	// read says whether the right was kept at the disk.
+	read := func(meanwhile func()) bool {
+		request += 2
+		mine := request
+		u.keep(mine)
+		u.beginDisk(mine)
+		meanwhile()
+		u.endDisk(mine)
+		if u.kept(mine) {
+			return true
+		}
+		<-admitted
+		return false
+	}
+	nothing := func() {}
+	until := func(want bool) (n int) {
+		for ; read(nothing) != want; n++ {
+			if n > 100 {
+				t.Fatalf("the right is never kept: %v", want)
+			}
+		}
+		return n
+	}
+	if n := until(true); n != aloneFrom {
+		t.Errorf("%d reads before the right is kept, want %d", n, aloneFrom)
+	}
+	pending = true
+	if !read(nothing) {
+		t.Error("the right was given on before anything else was asked")
+	}
+	if pending = false; read(nothing) {
+		t.Error("the right is kept although another request waited for it")
+	}
+	until(true)
+	other := func() {
+		request += 2
+		u.keep(request)
+		u.yield(request)
+		<-admitted
+	}
+	for range aloneFrom + 1 { // the first takes the right from one that keeps it, as the watch does
+		if u.alone = 0; read(other) {
+			t.Error("the right is kept although others ask")
+		}
+	}
+	if u.disks != 0 {
+		t.Errorf("%d wait for disks in the end", u.disks)
 	}
 }
 

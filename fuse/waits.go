@@ -85,6 +85,18 @@ func (r *request) Waits() {
 	r.f.turns.yield(r.unique)
 }
 
+// WaitsDisk is client.Caller's.
+func (r *request) WaitsDisk() {
+	w := &r.f.waits
+	w.mu.Lock()
+	w.add(r)
+	w.mu.Unlock()
+	r.f.turns.beginDisk(r.unique)
+}
+
+// HasRead is client.Caller's.
+func (r *request) HasRead() { r.f.turns.endDisk(r.unique) }
+
 // Over ends with the mount.
 func (r *request) Over() <-chan struct{} { return r.Context.Done() }
 
