@@ -103,6 +103,9 @@ func (l *loop) leasable(c *change, m *wire.Lease) (have leased, err error) {
 		case k.Lease != 0:
 			l.reconcileThen(k.ID, func() { l.step(c) })
 			err = errParked
+		case l.mayAdopt(&k):
+			l.reconcileThen(k.ID, func() { l.step(c) })
+			err = errParked
 		case len(l.validCopies(k.ID)) < min(l.cfg.MinCopies, int(l.attr(m.Ino).Goal)):
 			err = l.noCopies(c, k.ID)
 		}
@@ -231,6 +234,10 @@ func (l *loop) layout(q *request, m *wire.Layout) {
 	}
 	count := min(m.Count, maxChunks)
 	if id, dead := l.unreconciled(m.Ino, m.First, count); dead {
+		l.reconcileThen(id, q.again)
+		return
+	}
+	if id, found := l.adopting(m.Ino, m.First, count); found {
 		l.reconcileThen(id, q.again)
 		return
 	}

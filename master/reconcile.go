@@ -129,7 +129,7 @@ func (l *loop) tryReconcile(r *reconciling) {
 		return
 	}
 	info, ok := l.st.Chunk(r.id)
-	if !ok || info.Lease == 0 {
+	if !ok || info.Lease == 0 && !l.adoptable(r.id) {
 		l.reconciled(r)
 		return
 	}
@@ -159,15 +159,19 @@ func (l *loop) tryReconcile(r *reconciling) {
 // choose picks the copy to go on from, when all have answered.
 func (l *loop) choose(r *reconciling) {
 	info, ok := l.st.Chunk(r.id)
-	if !ok || info.Lease == 0 {
+	if !ok || info.Lease == 0 && !l.adoptable(r.id) {
 		l.reconciled(r)
 		return
+	}
+	least := info.Min
+	if info.Lease == 0 {
+		least = info.Version + 1
 	}
 	slices.SortFunc(r.answers, func(a, b digest) int { return int(int64(a.server) - int64(b.server)) })
 	var best *digest
 	for i := range r.answers {
 		a := &r.answers[i]
-		if a.err != nil || a.Version < info.Min {
+		if a.err != nil || a.Version < least {
 			continue
 		}
 		if best == nil || a.better(best) {
@@ -180,8 +184,8 @@ func (l *loop) choose(r *reconciling) {
 		l.dropLease(r, 0, nil) // it was never written
 	case best == nil:
 		l.putOff(r)
-	case best.Version < info.Version && missing && l.now.Sub(r.since) < reconcileWait:
-		l.putOff(r) // this copy has seen no write, but one that is away may have
+	case (best.Version < info.Version || info.Lease == 0) && missing && l.now.Sub(r.since) < reconcileWait:
+		l.putOff(r) // this copy may have missed writes that one has that is away
 	default:
 		if best.Version < info.Version && missing {
 			l.slog.Error("a dead writer's chunk is taken from a copy that may have missed its last writes; better ones did not come back",
@@ -257,9 +261,13 @@ func (l *loop) equalize(r *reconciling, best *digest, next chunk.Version) {
 	}
 }
 
-// dropLease ends the lease in the changelog; the copies on good have version.
+// dropLease ends the lease in the changelog, if there is one; the copies on good have version.
 func (l *loop) dropLease(r *reconciling, version chunk.Version, good []chunk.Server) {
-	l.log1(&state.LeaseDrop{Chunk: r.id, Version: version}, func(res state.Result, err error) {
+	var op state.Op = &state.LeaseDrop{Chunk: r.id, Version: version}
+	if info, ok := l.st.Chunk(r.id); ok && info.Lease == 0 {
+		op = &state.Adopt{Chunk: r.id, Version: version}
+	}
+	l.log1(op, func(res state.Result, err error) {
 		switch {
 		case err != nil:
 			l.putOff(r)

@@ -91,8 +91,21 @@ func TestRecoverYoungMetalogger(t *testing.T) {
 	}
 }
 
+// rewrite opens a file's first chunk for writing again.
+func (mt *mount) rewrite(ino inode.Ino) wire.ChunkLoc {
+	mt.t.Helper()
+	mt.acquire(ino, inode.W)
+	var r wire.LeaseReply
+	mt.must(&wire.Lease{Ino: ino, First: 0, Count: 1}, &r)
+	if len(r.Chunks) != 1 {
+		mt.t.Fatalf("%+v", r)
+	}
+	return r.Chunks[0]
+}
+
 // TestRecoverGivesNoNumberAgain: a backup gives no number that the history which it
-// replaces has given: chunkservers have bytes under them, and mounts files.
+// replaces has given: chunkservers have bytes under them, and mounts files. What that
+// history has written of a file that the backup has is not lost.
 func TestRecoverGivesNoNumberAgain(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
 	m, servers := cluster(t, cfg, 2)
@@ -101,6 +114,9 @@ func TestRecoverGivesNoNumberAgain(t *testing.T) {
 	write(servers, loc, "kept")
 	a.finish(kept, loc, 4)
 	backup := crashCopy(t, cfg.Dir)
+	newer := a.rewrite(kept) // a grant that the backup does not know raises the version
+	write(servers, newer, "newer")
+	a.finish(kept, newer, 5)
 	lost, lostLoc := a.create("lost")
 	write(servers, lostLoc, "lost")
 	a.finish(lost, lostLoc, 4)
@@ -122,6 +138,11 @@ func TestRecoverGivesNoNumberAgain(t *testing.T) {
 	b := newMount(t, m).keepAlive()
 	if e := b.lookup(inode.Root, "kept"); !e.Found || e.Attr.Ino != kept {
 		t.Errorf("what was in the backup: %+v", e)
+	}
+	var lay wire.LayoutReply
+	b.must(&wire.Layout{Ino: kept, First: 0, Count: 1}, &lay)
+	if len(lay.Chunks) != 1 || len(lay.Chunks[0].Replicas) != 2 || lay.Chunks[0].Version <= newer.Version {
+		t.Errorf("the chunk with newer copies cannot be read: %+v", lay.Chunks)
 	}
 	ino, loc := b.create("new")
 	if ino == lost || loc.Chunk == lostLoc.Chunk || b.session.Session == late.session.Session {

@@ -54,6 +54,7 @@ const (
 	OpSetCluster
 	OpReserve
 	OpLeap
+	OpAdopt
 )
 
 // newOp gives an empty op to decode into, or nil when the code is unknown.
@@ -101,6 +102,8 @@ func newOp(code OpCode) Op {
 		return &Reserve{}
 	case OpLeap:
 		return &Leap{}
+	case OpAdopt:
+		return &Adopt{}
 	}
 	return nil
 }

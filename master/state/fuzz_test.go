@@ -31,6 +31,7 @@ func someOps() []Op {
 		&SetCluster{"id"},
 		&Reserve{3},
 		&Leap{5},
+		&Adopt{1, 2},
 	}
 }
 
@@ -60,8 +61,8 @@ func TestEntryCodec(t *testing.T) {
 			}
 		}
 	}
-	if int(OpLeap) != len(seen) {
-		t.Fatalf("%d of %d codes were tried", len(seen), OpLeap)
+	if int(OpAdopt) != len(seen) {
+		t.Fatalf("%d of %d codes were tried", len(seen), OpAdopt)
 	}
 	list, err := DecodeBatch(batch)
 	if err != nil || len(list) != len(seen) {

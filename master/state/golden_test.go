@@ -320,6 +320,8 @@ func (g *golden) op(line string) Op {
 		return &ServerForget{ID: chunk.Server(a.num("id"))}
 	case "reserve":
 		return &Reserve{Count: uint32(a.num("count"))}
+	case "adopt":
+		return &Adopt{Chunk: chunk.ID(a.num("chunk")), Version: chunk.Version(a.num("version"))}
 	case "leap":
 		return &Leap{Epoch: a.num("epoch")}
 	case "cluster":

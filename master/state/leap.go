@@ -3,7 +3,9 @@ package state
 import (
 	"fmt"
 
+	"github.com/varvefs/varve/chunk"
 	"github.com/varvefs/varve/codec"
+	"github.com/varvefs/varve/status"
 )
 
 // Leap leaves the numbers behind that another history may have given: a changelog
@@ -43,6 +45,40 @@ func (o *Leap) apply(s *State, _ *Entry, _ *Result) {
 	}
 	s.head.leapt, s.head.floor = o.Epoch, min(most, maxUses-leapUses)+leapUses
 	s.head.session += leapSessions
+}
+
+// Adopt gives a chunk that nobody writes the version of its copies, which a writer of the
+// lost history has raised. Result: Ino.
+type Adopt struct {
+	Chunk   chunk.ID
+	Version chunk.Version
+}
+
+// Code is OpAdopt.
+func (*Adopt) Code() OpCode { return OpAdopt }
+
+// Fields encodes and decodes.
+func (o *Adopt) Fields(c *codec.Codec) {
+	codec.Uint(c, &o.Chunk)
+	c.U32((*uint32)(&o.Version))
+}
+
+func (o *Adopt) String() string { return fmt.Sprintf("ADOPT(%s,%d)", o.Chunk, o.Version) }
+
+func (o *Adopt) apply(s *State, _ *Entry, r *Result) {
+	c := s.chunkOf(o.Chunk)
+	switch {
+	case c == 0:
+		r.Code = status.NoChunk
+	case s.leaseOf(c) != 0:
+		r.Code = status.Busy
+	case uint32(o.Version) <= s.versionOf(c):
+		r.Code = status.StaleVersion
+	default:
+		owner := s.chunks.at(c).owner
+		r.Ino = s.inodes.at(owner).number(owner)
+		s.setVersion(c, uint32(o.Version))
+	}
 }
 
 // Leapt is the epoch of the last Leap, 0: there was none.
