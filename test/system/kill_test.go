@@ -190,9 +190,19 @@ func (w *waiting) over() bool {
 }
 
 // asks says whether its thread waits for an answer of the mount.
-func (w *waiting) asks() bool {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", w.thread))
+func (w *waiting) asks() bool { return asks(w.thread) }
+
+// asks says whether a thread waits for a mount.
+func asks(thread int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", thread))
 	return strings.Contains(string(b), "request_wait_answer")
+}
+
+// childAsks says whether the child of a process does.
+func childAsks(pid int) bool {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	child, err := strconv.Atoi(strings.TrimSpace(string(b)))
+	return err == nil && asks(child)
 }
 
 // stays says whether a condition holds all the time for a while.
@@ -254,7 +264,7 @@ func TestKillWaiting(t *testing.T) {
 	began := time.Now()
 	c.until(time.Minute, "the rights have run out", func() bool {
 		n := len(said.String())
-		return n > 0 && stays(time.Second, func() bool { return len(said.String()) == n })
+		return n > 0 && stays(time.Second, func() bool { return len(said.String()) == n && childAsks(probe.Process.Pid) })
 	})
 	t.Logf("the rights ran out after %v", time.Since(began))
 
