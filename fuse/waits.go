@@ -76,21 +76,23 @@ func (f *fileSystem) context(cancel <-chan struct{}, h *gofuse.InHeader) *reques
 	return &request{Context: f.ctx, f: f, unique: h.Unique, node: h.NodeId, thread: h.Pid, cancel: cancel}
 }
 
-// Waits is called before the request waits for something, and makes it known; see client.Caller.
-func (r *request) Waits() {
+// begin makes known that the request waits.
+func (r *request) begin() {
 	w := &r.f.waits
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.add(r)
-	w.mu.Unlock()
+}
+
+// Waits is client.Caller's.
+func (r *request) Waits() {
+	r.begin()
 	r.f.turns.yield(r.unique)
 }
 
 // WaitsDisk is client.Caller's.
 func (r *request) WaitsDisk() {
-	w := &r.f.waits
-	w.mu.Lock()
-	w.add(r)
-	w.mu.Unlock()
+	r.begin()
 	r.f.turns.beginDisk(r.unique)
 }
 

@@ -504,8 +504,7 @@ func TestWipedVoter(t *testing.T) {
 				return false
 			}
 		}
-		all := strings.Join(s.Problems, " ")
-		return len(s.Masters) == 3 && !strings.Contains(all, "Voter")
+		return len(s.Masters) == 3 && !strings.Contains(strings.Join(s.Problems, " "), "Voter")
 	})
 	want := lead.log.Status().Commit
 	eventually(t, "it has all", func() bool { return c.masters[4].log.Status().Applied >= want })

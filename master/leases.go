@@ -100,10 +100,7 @@ func (l *loop) leasable(c *change, m *wire.Lease) (have leased, err error) {
 			err = l.renewable(c, &k)
 		case k.Lease != 0 && !l.patient(c.q):
 			err = status.Errorf(status.NoServers, "chunk %v: the copies that a dead writer has left cannot be had", k.ID)
-		case k.Lease != 0:
-			l.reconcileThen(k.ID, func() { l.step(c) })
-			err = errParked
-		case l.mayAdopt(&k):
+		case k.Lease != 0, l.mayAdopt(&k):
 			l.reconcileThen(k.ID, func() { l.step(c) })
 			err = errParked
 		case len(l.validCopies(k.ID)) < min(l.cfg.MinCopies, int(l.attr(m.Ino).Goal)):

@@ -123,13 +123,18 @@ func (l *loop) retryReconciles() {
 	}
 }
 
+// unsettled finds a chunk if it is still to be reconciled.
+func (l *loop) unsettled(id chunk.ID) (info state.ChunkInfo, ok bool) {
+	info, ok = l.st.Chunk(id)
+	return info, ok && (info.Lease != 0 || l.adoptable(id))
+}
+
 // tryReconcile asks all copies what they have.
 func (l *loop) tryReconcile(r *reconciling) {
 	if r.active || l.chunks.lost[r.id] != r {
 		return
 	}
-	info, ok := l.st.Chunk(r.id)
-	if !ok || info.Lease == 0 && !l.adoptable(r.id) {
+	if _, ok := l.unsettled(r.id); !ok {
 		l.reconciled(r)
 		return
 	}
@@ -158,8 +163,8 @@ func (l *loop) tryReconcile(r *reconciling) {
 
 // choose picks the copy to go on from, when all have answered.
 func (l *loop) choose(r *reconciling) {
-	info, ok := l.st.Chunk(r.id)
-	if !ok || info.Lease == 0 && !l.adoptable(r.id) {
+	info, ok := l.unsettled(r.id)
+	if !ok {
 		l.reconciled(r)
 		return
 	}

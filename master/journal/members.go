@@ -105,7 +105,7 @@ type identity struct {
 	Self    uint64 `json:"self"` // Founder of this log
 	Members        // as this voter knows it
 	// Term is one that the log leaves behind, though it may not say so itself yet:
-	// Survive decides that and who the members are in one step.
+	// Survive decides that and who the members are in one step. It stays; see Log.Survived.
 	Term uint64 `json:"term,omitempty"`
 }
 
