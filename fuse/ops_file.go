@@ -11,30 +11,36 @@ import (
 	"github.com/varvefs/varve/client"
 )
 
-// Read reads into go-fuse's own buffer, from which the answer is written.
-func (f *fileSystem) Read(cancel <-chan struct{}, in *gofuse.ReadIn, buf []byte) (res gofuse.ReadResult, code gofuse.Status) {
+// read reads into the buffer from which the answer is written.
+func (f *fileSystem) read(in *gofuse.ReadIn, buf []byte) (n int, code gofuse.Status) {
 	defer f.meters.observe(opRead, time.Now(), &code)
 	h := f.open.file(in.Fh)
 	if h == nil {
-		return nil, gofuse.EBADF
+		return 0, gofuse.EBADF
 	}
-	ctx := f.context(cancel, &in.InHeader)
+	ctx := f.context(nil, &in.InHeader)
 	if h.direct {
 		n, err := h.file.ReadAt(ctx, buf, int64(in.Offset))
-		if err != nil {
-			return nil, statusOf(err)
-		}
 		f.meters.read.Add(n)
-		return inPlace(buf[:n]), gofuse.OK
+		return n, statusOf(err)
 	}
 	io := h.open.beginRead(span{int64(in.Offset), int64(in.Offset) + int64(len(buf))}, ctx.Waits)
 	n, err := f.fetch(ctx, h, io, buf)
 	if err != nil || n == 0 {
 		io.arrived() // there are no bytes whose arrival could matter
-		return inPlace(nil), statusOf(err)
+		return 0, statusOf(err)
 	}
 	f.meters.read.Add(n)
 	f.replies.await(in.Unique, io)
+	return n, gofuse.OK
+}
+
+// Read is read for go-fuse, which is asked when every request is logged.
+func (f *fileSystem) Read(_ <-chan struct{}, in *gofuse.ReadIn, buf []byte) (gofuse.ReadResult, gofuse.Status) {
+	n, code := f.read(in, buf)
+	if code != gofuse.OK {
+		return nil, code // with a result go-fuse would forget the error
+	}
 	return inPlace(buf[:n]), gofuse.OK
 }
 

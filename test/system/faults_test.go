@@ -3,6 +3,7 @@ package system
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"net"
@@ -123,6 +124,48 @@ func TestDamage(t *testing.T) {
 		return c.status().Chunks.Damaged > 0
 	})
 	c.healed(time.Minute)
+}
+
+// TestDamageOfAllCopies: bytes that no copy has any more are an error to whoever reads them,
+// through the page cache, around it and by -o debug, and never an end of the file.
+func TestDamageOfAllCopies(t *testing.T) {
+	c := start(t, "--servers", "2")
+	name := filepath.Join(c.mnt, "f")
+	data := make([]byte, 2<<20)
+	rand.NewChaCha8([32]byte{5}).Read(data)
+	if err := os.WriteFile(name, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := syncFile(name); err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{"chunkd1", "chunkd2"} {
+		if n := flip(t, filepath.Join(c.dir, server), data[1<<20:1<<20+64]); n == 0 {
+			t.Fatalf("the data was not found in the containers of %s", server)
+		}
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.Mkdir(other, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []struct {
+		options string
+		flags   int
+	}{{"rw", 0}, {"rw", syscall.O_DIRECT}, {"debug", 0}} {
+		c.varve("mount", other, "-o", x.options) // a mount without caches reads from the servers
+		f, err := os.OpenFile(filepath.Join(other, "f"), os.O_RDONLY|x.flags, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(f)
+		f.Close()
+		if err := syscall.Unmount(other, 0); err != nil {
+			t.Fatal(err)
+		}
+		if !isErrno(err, syscall.EIO) || len(got) > 1<<20 || !bytes.Equal(got, data[:len(got)]) {
+			t.Errorf("-o %s, flags %#x: read %d bytes, %v; want those in front of the damage and EIO", x.options, x.flags, len(got), err)
+		}
+	}
 }
 
 // flip inverts the bytes of data wherever they stand in the files below dir.
