@@ -13,8 +13,8 @@
 // (device.go). requests.go reads requests from it, one goroutine at a time
 // (turns.go), which waits awake for the next one for a moment when it has just
 // answered (spin.go), or stays on the processor of a caller that calls again and again
-// (follow.go); go-fuse takes them apart, calls the methods here and puts the
-// answers together. A duplicate of the descriptor carries notifications that
+// (follow.go). Those that programs make by the thousand are taken apart and answered in hot.go,
+// the others by go-fuse; both call the methods of fileSystem. A duplicate of the descriptor carries notifications that
 // go-fuse cannot send (notify.go).
 //
 // Whoever waits here for something, in a handler, says so before (client.Waits, or

@@ -12,12 +12,12 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// fileSystem answers the kernel. Its methods are called by go-fuse, each
+// fileSystem answers the kernel. Its methods are called by go-fuse or as hotOps, each
 // request in its own goroutine; what a request points to is only valid until
 // the method returns.
 //
-// The cancel channel, which closes when the kernel interrupts a request, counts
-// by itself only in SetLkw: Go programs are interrupted all the time, and a program that
+// The cancel channel, which go-fuse closes when the kernel interrupts a request (hotOps
+// have none), counts by itself only in SetLkw: Go programs are interrupted all the time, and a program that
 // calls stat(2) does not expect EINTR. All other requests end with their
 // program (see waits) or with ctx, which ends with the mount.
 type fileSystem struct {

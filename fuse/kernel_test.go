@@ -26,7 +26,7 @@ type tree struct {
 	gofuse.RawFileSystem
 	n       *Notifier
 	server  *Server
-	replies replies
+	replies *replies
 
 	mu    sync.Mutex
 	calls map[string]int
@@ -181,7 +181,7 @@ func mountTree(t *testing.T) (*tree, string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	fs := &fileSystem{notify: n, ctx: ctx}
 	f := &tree{
-		RawFileSystem: gofuse.NewDefaultRawFileSystem(), n: n,
+		RawFileSystem: gofuse.NewDefaultRawFileSystem(), n: n, replies: &fs.replies,
 		calls: make(map[string]int), hold: make(map[string]chan struct{}), held: make(chan string, 16),
 	}
 	o := DefaultOptions()
@@ -194,7 +194,7 @@ func mountTree(t *testing.T) (*tree, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), &f.replies, &fs.turns, &fs.waits,
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(f, protocol(&o, slog.Default())), fs, false,
 		time.Duration(o.SpinUS)*time.Microsecond, nil, slog.Default())
 	if err != nil {
 		t.Fatal(err)

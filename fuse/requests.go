@@ -16,24 +16,23 @@ import (
 	"github.com/varvefs/varve/buffer"
 )
 
-// requests carries the kernel's requests from /dev/fuse to go-fuse, which calls
-// the file system, and the answers back. It is ours and not go-fuse's for two
-// reasons. It waits for the next request awake for a moment before it sleeps:
+// requests carries the kernel's requests from /dev/fuse to the file system, most of them
+// through go-fuse's hands (see hot.go), and the answers back. It is ours and not go-fuse's
+// for two reasons. It waits for the next request awake for a moment before it sleeps:
 // waking a thread on another processor costs more than most answers. And it
 // knows when the kernel has an answer, on which the order of pages rests.
 //
 // A request is answered by the goroutine that has read it, and one goroutine at a
 // time reads; see turns.
 type requests struct {
-	server  *gofuse.ProtocolServer
-	log     *slog.Logger
-	replies *replies
-	fd      int // reading it sleeps; owned
-	awake   int // the same connection, and reading it never sleeps; -1: there is none
+	server *gofuse.ProtocolServer
+	fs     *fileSystem
+	hot    bool // hotOps are carried out here
+	log    *slog.Logger
+	fd     int // reading it sleeps; owned
+	awake  int // the same connection, and reading it never sleeps; -1: there is none
 
-	turns   *turns // the file system's
-	waits   *waits // the file system's
-	spinner spin   // of the one whose turn it is
+	spinner spin // of the one whose turn it is
 	follow  *following
 	running sync.WaitGroup
 	ending  sync.Once
@@ -59,18 +58,18 @@ func newFrame(size int) *frame {
 	return &frame{in: make([]byte, size), out: buffer.Get(size)}
 }
 
-// newRequests takes over fd and answers INIT. spinFor is how long to wait awake,
-// 0: not at all.
-func newRequests(fd int, server *gofuse.ProtocolServer, replies *replies, turns *turns, waits *waits, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
+// newRequests takes over fd and answers INIT. Without hot, every request goes through server,
+// which logs it if told so. spinFor is how long to wait awake, 0: not at all.
+func newRequests(fd int, server *gofuse.ProtocolServer, fs *fileSystem, hot bool, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
 	r := &requests{
-		server: server, log: log, replies: replies, turns: turns, waits: waits, fd: fd, awake: -1, dead: make(chan struct{}),
+		server: server, fs: fs, hot: hot, log: log, fd: fd, awake: -1, dead: make(chan struct{}),
 		large: sync.Pool{New: func() any { return newFrame(maxRequest + headroom) }},
 		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
 	}
 	r.spinner.init(spinFor, set)
 	r.follow = newFollowing(set)
-	r.turns.admit, r.turns.pending = r.admit, r.pending
-	r.waits.fate, r.waits.answer = fateOfThread, r.answerInterrupted
+	r.fs.turns.admit, r.fs.turns.pending = r.admit, r.pending
+	r.fs.waits.fate, r.fs.waits.answer = fateOfThread, r.answerInterrupted
 	err := r.initialize()
 	if err != nil {
 		unix.Close(fd)
@@ -147,17 +146,17 @@ func (r *requests) work() {
 		number, keep := uint64(0), n >= headerSize && inline(b.in[:n])
 		if keep {
 			number = header(b.in).Unique // which go-fuse need not leave as it is
-			r.turns.keep(number)
+			r.fs.turns.keep(number)
 			beside.next(header(b.in).Pid)
 		} else {
 			beside.end()
-			r.turns.pass()
+			r.fs.turns.pass()
 		}
 		if err := r.answer(fd, b, n); err != nil {
 			r.log.Warn("an answer to the kernel", "err", err)
 		}
 		r.put(b)
-		if !keep || !r.turns.kept(number) {
+		if !keep || !r.fs.turns.kept(number) {
 			return
 		}
 	}
@@ -231,18 +230,27 @@ func (r *requests) answer(fd int, b *frame, n int) error {
 	if n < headerSize {
 		return fmt.Errorf("a request of %d bytes", n)
 	}
-	head := header(b.in)
-	m, code := r.server.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out})
-	if code != gofuse.OK {
-		m = refuse(b.out, head.Unique, code)
-	}
-	left := r.waits.over(head.Unique)
+	head := *header(b.in) // which the handler need not leave as it is
+	interrupt := head.Opcode == opcodeInterrupt && n >= int(unsafe.Sizeof(gofuse.InterruptIn{}))
+	m, done := 0, false
 	switch {
-	case head.Opcode == opcodeInterrupt && n >= int(unsafe.Sizeof(gofuse.InterruptIn{})):
-		if m > 0 {
-			return r.interruptLater(b.out[:m])
+	case interrupt:
+		done = r.fs.waits.interruptHot((*gofuse.InterruptIn)(unsafe.Pointer(&b.in[0])).Unique)
+	case r.hot:
+		m, done = r.fs.answerHot(b.in[:n], b.out)
+	}
+	if !done {
+		var code gofuse.Status
+		if m, code = r.server.HandleRequest([][]byte{b.in[:n]}, [][]byte{b.out}); code != gofuse.OK {
+			m = refuse(b.out, head.Unique, code)
 		}
-		r.waits.interrupt((*gofuse.InterruptIn)(unsafe.Pointer(head)).Unique)
+	}
+	left := r.fs.waits.over(head.Unique)
+	switch {
+	case interrupt && m > 0:
+		return r.interruptLater(b.out[:m])
+	case interrupt && !done:
+		r.fs.waits.interrupt((*gofuse.InterruptIn)(unsafe.Pointer(&b.in[0])).Unique)
 		return nil
 	case m == 0:
 		return nil // FORGET and the like
@@ -252,7 +260,7 @@ func (r *requests) answer(fd int, b *frame, n int) error {
 		err = sendAnswer(fd, b.out[:m])
 	}
 	if head.Opcode == opcodeRead {
-		r.replies.sent(head.Unique)
+		r.fs.replies.sent(head.Unique)
 	}
 	if err != nil {
 		return fmt.Errorf("%w (request %d, %d bytes)", err, head.Opcode, m)
@@ -323,15 +331,27 @@ func header(in []byte) *gofuse.InHeader { return (*gofuse.InHeader)(unsafe.Point
 // Numbers of requests (enum fuse_opcode) of which more must be known here than
 // go-fuse exports.
 const (
+	opcodeLookup      = 1
+	opcodeGetAttr     = 3
+	opcodeSetAttr     = 4
+	opcodeMkdir       = 9
+	opcodeUnlink      = 10
+	opcodeRmdir       = 11
+	opcodeRename      = 12
+	opcodeOpen        = 14
 	opcodeRead        = 15
+	opcodeWrite       = 16
+	opcodeRelease     = 18
 	opcodeFsync       = 20
 	opcodeGetXattr    = 22
 	opcodeListXattr   = 23
+	opcodeFlush       = 25
 	opcodeReadDir     = 28
 	opcodeFsyncDir    = 30
 	opcodeGetLk       = 31
 	opcodeSetLk       = 32
 	opcodeSetLkw      = 33
+	opcodeCreate      = 35
 	opcodeInterrupt   = 36
 	opcodeIoctl       = 39
 	opcodeFallocate   = 43

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -101,7 +100,7 @@ func newServer(cfg Config, o *Options, dir string, fd int) (*Server, error) {
 		ctx:           ctx,
 	}
 	fs.meters = newMeters(cfg.Metrics, fs.open.len)
-	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), &fs.replies, &fs.turns, &fs.waits,
+	reqs, err := newRequests(fd, gofuse.NewProtocolServer(fs, protocol(o, cfg.Log)), fs, !o.Debug,
 		time.Duration(o.SpinUS)*time.Microsecond, cfg.Metrics, cfg.Log)
 	if err != nil {
 		cancel()
@@ -122,15 +121,12 @@ func protocol(o *Options, log *slog.Logger) *gofuse.MountOptions {
 		level = slog.LevelInfo
 	}
 	return &gofuse.MountOptions{
-		Name:          "varve",
-		MaxWrite:      maxRequest,
-		MaxBackground: o.MaxBackground,
-		Debug:         o.Debug,
-		Logger:        slog.NewLogLogger(log.Handler(), level),
-		PanicHandler: func(reason any) gofuse.Status {
-			log.Error("BUG: panic while answering the kernel", "reason", reason, "stack", string(debug.Stack()))
-			return gofuse.EIO
-		},
+		Name:                 "varve",
+		MaxWrite:             maxRequest,
+		MaxBackground:        o.MaxBackground,
+		Debug:                o.Debug,
+		Logger:               slog.NewLogLogger(log.Handler(), level),
+		PanicHandler:         func(reason any) gofuse.Status { return panicked(log, reason) },
 		EnableLocks:          true,
 		EnableAcl:            true,
 		EnableSymlinkCaching: true,

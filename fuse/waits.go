@@ -32,13 +32,14 @@ const (
 
 // waits are the requests that wait for something.
 type waits struct {
-	some atomic.Bool // whether m has any, for those who would only look
+	some atomic.Bool // whether m or hots has any, for those who would only look
 	// answer tells the kernel of a request that its caller was interrupted.
 	answer func(request uint64)
 	fate   func(thread uint32) fate
 
 	mu      sync.Mutex
 	m       map[uint64]*request // by number
+	hots    map[uint64]bool     // whether a request was interrupted that go-fuse knows nothing of
 	looking bool                // the next look is due
 	ended   bool                // the mount is no more
 	left    int                 // whose handlers go on for nobody
@@ -53,7 +54,7 @@ type request struct {
 	unique, node    uint64
 	thread          uint32 // that waits; 0: not of our namespace of processes, or none
 	flush           bool
-	cancel          <-chan struct{} // go-fuse's; closed by an INTERRUPT
+	cancel          <-chan struct{} // go-fuse's; closed by an INTERRUPT; nil: it is not with go-fuse
 
 	verdict atomic.Int32 // given once: last, or the look that finds the program killed
 
@@ -161,8 +162,37 @@ func (w *waits) add(r *request) {
 	case <-r.cancel:
 		w.note(r)
 	default:
+		if w.hots[r.unique] {
+			w.note(r)
+		}
 	}
 	w.watch(r)
+}
+
+// hot begins a request that go-fuse knows nothing of.
+func (w *waits) hot(unique uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.hots == nil {
+		w.hots = make(map[uint64]bool)
+	}
+	w.hots[unique] = false
+	w.some.Store(true)
+}
+
+// interruptHot is called for every INTERRUPT, and says whether it is about such a request.
+func (w *waits) interruptHot(unique uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, ok := w.hots[unique]; !ok {
+		return false
+	}
+	w.hots[unique] = true
+	if r := w.m[unique]; r != nil { // else add will see it
+		w.note(r)
+		w.watch(r)
+	}
+	return true
 }
 
 // over ends a request: its handler has returned. left: the kernel has an answer already.
@@ -173,11 +203,12 @@ func (w *waits) over(unique uint64) (left bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	r := w.m[unique]
+	delete(w.hots, unique)
+	delete(w.m, unique)
+	w.some.Store(len(w.m)+len(w.hots) > 0)
 	if r == nil {
 		return false
 	}
-	delete(w.m, unique)
-	w.some.Store(len(w.m) > 0)
 	if r.left {
 		w.left--
 		if w.moved != nil {
