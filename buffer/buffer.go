@@ -53,6 +53,9 @@ func Get(n int) []byte {
 		return heap((n + Align - 1) &^ (Align - 1))[:n]
 	}
 	i, size := class(n)
+	if size >= hugeFrom {
+		given.Add(uint64(size))
+	}
 	if p, _ := pools[i].Get().(*byte); p != nil {
 		return unsafe.Slice(p, size)[:n]
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/VictoriaMetrics/metrics"
 	"github.com/spf13/cobra"
+	"github.com/varvefs/varve/buffer"
 	"github.com/varvefs/varve/client"
 	"github.com/varvefs/varve/conf"
 	"github.com/varvefs/varve/fuse"
@@ -138,6 +139,7 @@ func serveMount(ctx context.Context, f *conf.File, a mountArgs, opts fuse.Option
 	if err != nil {
 		return errors.Join(err, closeClient())
 	}
+	go buffer.Settle(ctx)
 	log.Info("mounted", "dir", dir, "masters", f.Cluster.Masters, "path", a.path)
 	tellParent(mon.addr, nil)
 	if err := tellSystemd(); err != nil {
