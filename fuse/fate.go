@@ -2,9 +2,10 @@ package fuse
 
 import (
 	"bytes"
-	"fmt"
-	"os"
 	"strconv"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // fate is what will become of a thread that waits for us.
@@ -16,11 +17,11 @@ const (
 	killed              // a fatal signal is pending: it never gets back to its program
 )
 
-// Of proc_pid_stat(5), counted from 0 and the field behind the name on.
+// Of proc_pid_stat(5).
 const (
-	statFlags     = 9 - 3
-	statPending   = 31 - 3
-	statProcessor = 39 - 3
+	statFlags     = 9
+	statPending   = 31
+	statProcessor = 39
 )
 
 const (
@@ -32,34 +33,46 @@ const (
 // of each of its threads, whichever signal it was, unless the program handles it or a core is
 // to be dumped: that is what the kernel itself asks before it gives up a wait
 // (fatal_signal_pending). A thread that ends does not show it any more.
-func fateOf(words [][]byte) fate {
-	number := func(i int) uint64 {
-		if i >= len(words) {
-			return 0
-		}
-		n, err := strconv.ParseUint(string(words[i]), 10, 64)
-		if err != nil {
-			return 0
-		}
-		return n
-	}
-	switch {
-	case number(statPending)&sigKill != 0:
+func fateOf(line []byte) fate {
+	if pending, _ := statField(line, statPending); pending&sigKill != 0 {
 		return killed
-	case number(statFlags)&flagExiting != 0:
+	}
+	if flags, _ := statField(line, statFlags); flags&flagExiting != 0 {
 		return exiting
 	}
 	return goesOn
 }
 
-// fateOfThread asks the kernel; of a thread that cannot be seen nothing is known.
-func fateOfThread(thread uint32) fate { return fateOf(threadStat(thread)) }
+// statField is a number in a line of /proc/TID/stat, counted from 1, behind the name, which
+// is the second and may hold anything.
+func statField(line []byte, field int) (n uint64, ok bool) {
+	var word []byte
+	rest := bytes.TrimSpace(line[bytes.LastIndexByte(line, ')')+1:])
+	for i := 3; i <= field; i++ {
+		word, rest, _ = bytes.Cut(rest, []byte(" "))
+	}
+	n, err := strconv.ParseUint(string(word), 10, 64)
+	return n, err == nil
+}
 
-// threadStat reads /proc/TID/stat from behind the name on; nil: nothing is known.
-func threadStat(thread uint32) [][]byte {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", thread))
-	if err != nil {
+// fateOfThread asks the kernel; of a thread that cannot be seen nothing is known.
+func fateOfThread(thread uint32) fate {
+	var b statLine
+	return fateOf(b.read(thread))
+}
+
+// statLine is room for a line of /proc/TID/stat.
+type statLine [1024]byte
+
+// read reads the line of a thread; empty: nothing is known. It is read without the allocations
+// of os.ReadFile, for follow.
+func (b *statLine) read(thread uint32) []byte {
+	path := append(strconv.AppendUint(append(make([]byte, 0, 32), "/proc/"...), uint64(thread), 10), "/stat\x00"...)
+	fd, _, e := unix.RawSyscall6(unix.SYS_OPENAT, ^uintptr(0), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	if e != 0 {
 		return nil
 	}
-	return bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	n, _ := tryRead(int(fd), b[:])
+	unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	return b[:max(n, 0)]
 }

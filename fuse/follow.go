@@ -2,7 +2,6 @@ package fuse
 
 import (
 	"runtime"
-	"strconv"
 
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sys/unix"
@@ -133,13 +132,10 @@ func (f *follow) end() {
 
 // processorOf is where a thread runs or ran last.
 func processorOf(thread uint32) int {
-	words := threadStat(thread)
-	if len(words) <= statProcessor {
+	var b statLine
+	cpu, ok := statField(b.read(thread), statProcessor)
+	if !ok {
 		return -1
 	}
-	cpu, err := strconv.Atoi(string(words[statProcessor]))
-	if err != nil {
-		return -1
-	}
-	return cpu
+	return int(cpu)
 }

@@ -18,13 +18,13 @@ import (
 
 func TestFate(t *testing.T) {
 	// From field 3 on: state, 5 numbers, flags (9), 21 numbers, pending signals (31), 8 numbers.
-	line := func(flags, pending string) [][]byte {
-		return bytes.Fields([]byte("D 1 2 3 4 5 " + flags + " 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 " + pending + " 32 33 34 35 36 37 38 39"))
+	line := func(flags, pending string) []byte {
+		return []byte("77 (a) name) D 1 2 3 4 5 " + flags + " 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 " + pending + " 32 33 34 35 36 37 38 1\n")
 	}
 	for _, c := range []struct {
-		what  string
-		words [][]byte
-		want  fate
+		what string
+		line []byte
+		want fate
 	}{
 		{"nothing", line("4194304", "0"), goesOn},
 		{"SIGUSR1 and SIGTERM, which it handles", line("4194304", "16896"), goesOn},
@@ -33,10 +33,20 @@ func TestFate(t *testing.T) {
 		{"it ends", line("4194308", "0"), exiting},
 		{"it ends and is killed", line("4194308", "256"), killed},
 		{"not to be seen", nil, goesOn},
-		{"something else", bytes.Fields([]byte("D 1 x")), goesOn},
+		{"something else", []byte("77 (a) D 1 x"), goesOn},
 	} {
-		if got := fateOf(c.words); got != c.want {
+		if got := fateOf(c.line); got != c.want {
 			t.Errorf("%s: %d, want %d", c.what, got, c.want)
+		}
+	}
+	for field, want := range map[int]uint64{4: 1, statFlags: 5, statPending: 6, 38: 38, statProcessor: 1} {
+		if n, ok := statField(line("5", "6"), field); !ok || n != want {
+			t.Errorf("field %d: %d, %v, want %d", field, n, ok, want)
+		}
+	}
+	for _, s := range []string{"", "77 (a) D 1", "77 (a", "77 (a) " + string(bytes.Repeat([]byte("1 "), 35))} {
+		if n, ok := statField([]byte(s), statProcessor); ok {
+			t.Errorf("%q: processor %d", s, n)
 		}
 	}
 }

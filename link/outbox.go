@@ -31,8 +31,9 @@ func (f *frame) drop() {
 	*f = frame{}
 }
 
+// encode makes a frame but for its data. Most fit, an answer with a chunk in it does.
 func encode(h wire.Header, m wire.Message, data int) []byte {
-	return wire.AppendFrame(buffer.Get(256)[:0], h, m, data)
+	return wire.AppendFrame(buffer.Get(512)[:0], h, m, data)
 }
 
 // outbox is the queue of frames that wait to be written. Whoever sets writing
