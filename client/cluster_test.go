@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -84,19 +85,33 @@ type testChunkd struct {
 	stdin     io.Closer
 }
 
-var portMu sync.Mutex
+var (
+	portMu    sync.Mutex
+	portGiven = make(map[int]bool)
+)
 
-// freeAddr finds a port that nobody uses now.
+// freeAddr finds a port that nobody uses now, and that the kernel gives to no outgoing connection
+// (ip_local_port_range) of another test until it is used.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	portMu.Lock()
 	defer portMu.Unlock()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 12000 + rand.IntN(20000)
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if portGiven[port] {
+			continue
+		}
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		l.Close()
+		portGiven[port] = true
+		return addr
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // startCluster starts a master and n chunkservers; with killable each of those

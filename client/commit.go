@@ -236,18 +236,21 @@ func (n *node) flush(ctx context.Context) error {
 			e.ready = true
 		}
 	}
-	if w := d.only(); w != nil && !w.working && len(w.dirty) > 0 {
-		// One chunk, as in every small file: its work is done here, without
-		// waking a goroutine.
-		Waits(ctx)
-		w.working = true
-		w.work()
-	} else {
-		for _, w := range d.chunks {
-			if len(w.dirty) > 0 {
-				w.kick()
-			}
+	// What is to be done for one chunk is done here, without waking a goroutine: mostly there is no other.
+	var mine *leased
+	for _, w := range d.chunks {
+		switch {
+		case len(w.dirty) == 0 || w.working:
+		case mine == nil:
+			mine = w
+		default:
+			w.kick()
 		}
+	}
+	if mine != nil {
+		Waits(ctx)
+		mine.working = true
+		mine.work()
 	}
 	for !n.dead && !d.settled(stamp) {
 		if err := n.await(ctx); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -34,7 +35,9 @@ type requests struct {
 
 	spinner spin // of the one whose turn it is
 	follow  *following
-	running sync.WaitGroup
+	running sync.WaitGroup // those who read or answer
+	idle    chan struct{}  // hands the right to read to one who rests
+	resting atomic.Int32
 	ending  sync.Once
 	dead    chan struct{} // closed when the connection to the kernel is: unmounted or aborted
 
@@ -62,7 +65,7 @@ func newFrame(size int) *frame {
 // which logs it if told so. spinFor is how long to wait awake, 0: not at all.
 func newRequests(fd int, server *gofuse.ProtocolServer, fs *fileSystem, hot bool, spinFor time.Duration, set *metrics.Set, log *slog.Logger) (*requests, error) {
 	r := &requests{
-		server: server, fs: fs, hot: hot, log: log, fd: fd, awake: -1, dead: make(chan struct{}),
+		server: server, fs: fs, hot: hot, log: log, fd: fd, awake: -1, idle: make(chan struct{}), dead: make(chan struct{}),
 		large: sync.Pool{New: func() any { return newFrame(maxRequest + headroom) }},
 		small: sync.Pool{New: func() any { return newFrame(smallFrame) }},
 	}
@@ -120,15 +123,39 @@ func (r *requests) serve() {
 	}
 }
 
-// admit makes a reader.
+// restMost is how many readers rest. What a new one costs is the growth of its stack.
+const restMost = 16
+
+// admit makes a reader, or wakes one.
 func (r *requests) admit() {
 	r.running.Add(1)
-	go r.work()
+	select {
+	case r.idle <- struct{}{}:
+	default:
+		go r.attend()
+	}
+}
+
+// attend works whenever it is admitted, until there are enough who rest.
+func (r *requests) attend() {
+	for {
+		r.work()
+		r.running.Done()
+		if r.resting.Add(1) > restMost {
+			r.resting.Add(-1)
+			return
+		}
+		select {
+		case <-r.idle:
+			r.resting.Add(-1)
+		case <-r.dead:
+			return
+		}
+	}
 }
 
 // work reads and answers requests, one after the other, as long as it is its turn.
 func (r *requests) work() {
-	defer r.running.Done()
 	beside := r.follow.reader()
 	defer beside.end()
 	for answered := false; ; answered = true {
