@@ -52,7 +52,7 @@ func statusCommand() *cobra.Command {
 }
 
 func printStatus(out io.Writer, st *wire.Status) {
-	fmt.Fprintf(out, "cluster %s, %s\n", st.Cluster, time.Unix(0, st.Time).Format(time.DateTime))
+	fmt.Fprintf(out, "cluster %s, %s\n", cmp.Or(st.Cluster, "not begun yet"), time.Unix(0, st.Time).Format(time.DateTime))
 	for _, p := range st.Problems {
 		fmt.Fprintf(out, "PROBLEM: %s\n", p)
 	}
