@@ -2,8 +2,8 @@ package fuse
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,15 +64,17 @@ func fateOfThread(thread uint32) fate {
 // statLine is room for a line of /proc/TID/stat.
 type statLine [1024]byte
 
-// read reads the line of a thread; empty: nothing is known. It is read without the allocations
-// of os.ReadFile, for follow.
+// read reads the line of a thread; empty: nothing is known. It waits as long as the thread is
+// in execve(2), where the kernel closes files and may itself be waiting for us.
 func (b *statLine) read(thread uint32) []byte {
-	path := append(strconv.AppendUint(append(make([]byte, 0, 32), "/proc/"...), uint64(thread), 10), "/stat\x00"...)
-	fd, _, e := unix.RawSyscall6(unix.SYS_OPENAT, ^uintptr(0), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if e != 0 {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/stat", thread), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return nil
 	}
-	n, _ := tryRead(int(fd), b[:])
-	unix.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
-	return b[:max(n, 0)]
+	n, err := unix.Read(fd, b[:])
+	unix.Close(fd)
+	if err != nil {
+		return nil
+	}
+	return b[:n]
 }

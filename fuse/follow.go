@@ -17,7 +17,7 @@ import (
 type follow struct {
 	*following
 	caller uint32 // thread whose requests come one after the other
-	row    int    // so many of them since the first
+	row    int    // so many of them since the first, or since the last look
 	cpu    int    // where our thread is kept; -1: nowhere
 	credit int    // of the last looks, those in vain count against the others
 	rest   int    // looks to be left out
@@ -69,18 +69,27 @@ func (f *following) reader() follow { return follow{following: f, cpu: -1, credi
 // near says whether our thread is kept with its caller, whom it would hold up by waiting awake.
 func (f *follow) near() bool { return f.cpu >= 0 }
 
-// next takes note of a request. The kernel sends some, like RELEASE, in nobody's name.
-func (f *follow) next(thread uint32) {
+// next takes note of a request. The kernel sends some, like RELEASE, in nobody's name. At a
+// FLUSH nobody is looked for: a program that begins another one closes files while
+// where it is cannot be read, and both would wait for each other for ever.
+func (f *follow) next(thread, opcode uint32) {
 	switch {
 	case f.following == nil || thread == 0:
 	case thread != f.caller:
 		f.caller, f.row = thread, 0
 		f.end()
 	default:
-		if f.row++; f.row%followEvery == 0 {
+		if f.row++; f.row >= followEvery && looksAt(opcode) {
+			f.row = 0
 			f.look()
 		}
 	}
+}
+
+// looksAt says whether the caller of such a request is surely not in execve(2) with its locks:
+// there the kernel closes files, and may have to write their pages first.
+func looksAt(opcode uint32) bool {
+	return opcode != opcodeFlush && opcode != opcodeWrite && opcode != opcodeSetAttr
 }
 
 // look goes to where the caller is.

@@ -24,7 +24,7 @@ func fakeFollow(at, kept *int) follow {
 
 func (f *follow) row32(thread uint32) {
 	for range followEvery {
-		f.next(thread)
+		f.next(thread, opcodeLookup)
 	}
 }
 
@@ -32,27 +32,27 @@ func TestFollow(t *testing.T) {
 	at, kept := 3, 0
 	f := fakeFollow(&at, &kept)
 	defer f.end()
-	f.next(7)
+	f.next(7, opcodeLookup)
 	for range followEvery - 1 {
-		f.next(7)
-		f.next(0)
+		f.next(7, opcodeLookup)
+		f.next(0, opcodeLookup)
 	}
 	if kept != -1 {
 		t.Fatal("it follows whoever comes")
 	}
-	if f.next(7); kept != 3 || !f.near() {
+	if f.next(7, opcodeLookup); kept != 3 || !f.near() {
 		t.Fatalf("kept on processor %d, its caller is on 3", kept)
 	}
 	at = 2
 	if f.row32(7); kept != 2 {
 		t.Fatalf("kept on processor %d, its caller has gone to 2", kept)
 	}
-	if f.next(8); kept != -1 || f.near() {
+	if f.next(8, opcodeLookup); kept != -1 || f.near() {
 		t.Fatal("it stays with one of two callers")
 	}
 	for range 10 * followEvery {
-		f.next(7)
-		f.next(8)
+		f.next(7, opcodeLookup)
+		f.next(8, opcodeLookup)
 	}
 	if kept != -1 || f.moves.Get() != 2 {
 		t.Fatal("it follows one of two callers")
@@ -77,6 +77,23 @@ func TestFollowInVain(t *testing.T) {
 	}
 	if kept != at {
 		t.Errorf("kept on processor %d, its caller stays on %d", kept, at)
+	}
+}
+
+// A program that is being replaced by another one waits for its FLUSHes, and where it is cannot be
+// read before they are answered.
+func TestNoLookAtFlush(t *testing.T) {
+	at, kept := 3, 0
+	f := fakeFollow(&at, &kept)
+	defer f.end()
+	for range 3 * followEvery {
+		f.next(7, opcodeFlush)
+	}
+	if f.looks.Get() != 0 {
+		t.Fatal("it looks where the caller of a FLUSH is")
+	}
+	if f.next(7, opcodeLookup); kept != 3 {
+		t.Fatal("it does not follow after many a FLUSH")
 	}
 }
 
@@ -133,7 +150,7 @@ func TestFollowThread(t *testing.T) {
 	}()
 	f := s.reader()
 	caller := uint32(<-tid)
-	f.next(caller)
+	f.next(caller, opcodeLookup)
 	f.row32(caller)
 	if f.cpu != cpu || processorOf(uint32(unix.Gettid())) != cpu {
 		t.Errorf("it is on processor %d, kept on %d, its caller on %d", processorOf(uint32(unix.Gettid())), f.cpu, cpu)

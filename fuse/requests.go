@@ -174,7 +174,7 @@ func (r *requests) work() {
 		if keep {
 			number = header(b.in).Unique // which go-fuse need not leave as it is
 			r.fs.turns.keep(number)
-			beside.next(header(b.in).Pid)
+			beside.next(header(b.in).Pid, header(b.in).Opcode)
 		} else {
 			beside.end()
 			r.fs.turns.pass()
