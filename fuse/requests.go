@@ -17,7 +17,7 @@ import (
 	"github.com/varvefs/varve/buffer"
 )
 
-// requests carries the kernel's requests from /dev/fuse to the file system, most of them
+// requests carries the kernel's requests from /dev/fuse to the file system, the rarer ones
 // through go-fuse's hands (see hot.go), and the answers back. It is ours and not go-fuse's
 // for two reasons. It waits for the next request awake for a moment before it sleeps:
 // waking a thread on another processor costs more than most answers. And it

@@ -188,10 +188,7 @@ func (w *waits) interruptHot(unique uint64) bool {
 		return false
 	}
 	w.hots[unique] = true
-	if r := w.m[unique]; r != nil { // else add will see it
-		w.note(r)
-		w.watch(r)
-	}
+	w.interrupted(unique)
 	return true
 }
 
@@ -223,7 +220,12 @@ func (w *waits) over(unique uint64) (left bool) {
 func (w *waits) interrupt(unique uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if r := w.m[unique]; r != nil { // else add will see it
+	w.interrupted(unique)
+}
+
+// interrupted has a look taken at a request if it waits; else add will see that it was interrupted. mu is held.
+func (w *waits) interrupted(unique uint64) {
+	if r := w.m[unique]; r != nil {
 		w.note(r)
 		w.watch(r)
 	}
