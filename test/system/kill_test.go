@@ -234,6 +234,8 @@ func TestKillWaiting(t *testing.T) {
 	// that do not exist.
 	c.sh("O=" + other + `; cd $M/shared; n='1/created 2/made 3/renamed 5/linked'; ls -lR $O/shared; ls -lR . ; ! stat $n; ! stat $n; stat ../unlink`)
 	masters := c.processes("master")
+	// With a lease from before, what is written would need no master.
+	c.until(time.Minute, "no chunk is open for writing", func() bool { return c.status().Chunks.Leased == 0 })
 	for _, pid := range masters {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
