@@ -41,9 +41,14 @@ func TestAllocs(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"write 4 KiB, durable", 16, func() { i += 7; write(i % 256 * 4096) }},
+		{"write 4 KiB, durable", 13, func() { i += 7; write(i % 256 * 4096) }},
 	} {
-		n := testing.AllocsPerRun(300, c.call)
+		// What runs beside the calls allocates by the second, the more the slower the disk is:
+		// the calls' own are in each round, so the least of some is nearest to them.
+		n := testing.AllocsPerRun(100, c.call)
+		for range 4 {
+			n = min(n, testing.AllocsPerRun(100, c.call))
+		}
 		t.Logf("%s: %v allocations", c.name, n)
 		if n > c.most {
 			t.Errorf("%s: %v allocations, at most %v are allowed", c.name, n, c.most)

@@ -142,12 +142,7 @@ func (c *cluster) down() {
 		c.t.Errorf("%s is still mounted", c.mnt)
 		syscall.Unmount(c.mnt, 2)
 	}
-	// A mount beside varve up's has been unmounted by now, and its process closes its session.
-	left := c.processes("")
-	for deadline := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = c.processes("") {
-		time.Sleep(10 * time.Millisecond)
-	}
-	if len(left) > 0 {
+	if left := c.processes(""); len(left) > 0 {
 		c.t.Errorf("processes %v are left", left)
 		c.killAll()
 	}

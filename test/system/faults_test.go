@@ -108,16 +108,10 @@ func TestDamage(t *testing.T) {
 	if n := flip(t, filepath.Join(c.dir, "chunkd1"), data[1<<20:1<<20+64]); n == 0 {
 		t.Fatal("the data was not found in chunkd1's containers")
 	}
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.Mkdir(other, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	c.until(time.Minute, "the damage is seen", func() bool {
-		c.varve("mount", other) // a mount without caches reads from the servers
+		other := c.second() // a mount without caches reads from the servers
 		got, err := os.ReadFile(filepath.Join(other, "f"))
-		if err := syscall.Unmount(other, 0); err != nil {
-			t.Fatal(err)
-		}
+		c.unmount(other)
 		if err != nil || !bytes.Equal(got, data) {
 			t.Fatalf("read back %d bytes, %v", len(got), err)
 		}
@@ -144,24 +138,18 @@ func TestDamageOfAllCopies(t *testing.T) {
 			t.Fatalf("the data was not found in the containers of %s", server)
 		}
 	}
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.Mkdir(other, 0o755); err != nil {
-		t.Fatal(err)
-	}
 	for _, x := range []struct {
 		options string
 		flags   int
 	}{{"rw", 0}, {"rw", syscall.O_DIRECT}, {"debug", 0}} {
-		c.varve("mount", other, "-o", x.options) // a mount without caches reads from the servers
+		other := c.second("-o", x.options) // a mount without caches reads from the servers
 		f, err := os.OpenFile(filepath.Join(other, "f"), os.O_RDONLY|x.flags, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
 		got, err := io.ReadAll(f)
 		f.Close()
-		if err := syscall.Unmount(other, 0); err != nil {
-			t.Fatal(err)
-		}
+		c.unmount(other)
 		if !isErrno(err, syscall.EIO) || len(got) > 1<<20 || !bytes.Equal(got, data[:len(got)]) {
 			t.Errorf("-o %s, flags %#x: read %d bytes, %v; want those in front of the damage and EIO", x.options, x.flags, len(got), err)
 		}

@@ -374,12 +374,7 @@ func TestStopWithoutMaster(t *testing.T) {
 	c := start(t, "--servers", "1", "--goal", "1")
 	c.sh(`mkdir -p $M/old $M/shared/2; echo x > $M/old/stat; sync $M/old/*`)
 	dir := c.second()
-	var mount int
-	for _, pid := range c.processes("mount") {
-		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(b), dir) {
-			mount = pid
-		}
-	}
+	mount := c.mountOf(dir)
 	calls := []string{"stat", "sent-mkdir"}
 	all := make(map[string]*waiting)
 	for _, call := range calls {

@@ -1,25 +1,49 @@
 package system
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/varvefs/varve/conf"
 )
 
-// second mounts the cluster on another directory until the test ends.
-func (c *cluster) second() string {
+// second mounts the cluster once more, until unmount is called or the test ends.
+func (c *cluster) second(args ...string) string {
 	c.t.Helper()
 	dir := filepath.Join(c.t.TempDir(), "second")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	c.varve("mount", dir)
-	c.t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	c.varve(append([]string{"mount", dir}, args...)...)
+	c.t.Cleanup(func() { c.unmount(dir) })
 	return dir
+}
+
+// unmount takes dir from the tree, if it is still there, and waits for its process: umount(2)
+// does not, and what a killed program left unwritten needs a cluster that is still up.
+func (c *cluster) unmount(dir string) {
+	c.t.Helper()
+	if err := syscall.Unmount(dir, 0); err != nil && err != syscall.EINVAL {
+		c.t.Errorf("unmount %s: %v", dir, err)
+	}
+	c.until(time.Minute, "the process of "+dir+" ends", func() bool { return c.mountOf(dir) == 0 })
+}
+
+// mountOf is the process that serves dir, or 0.
+func (c *cluster) mountOf(dir string) int {
+	for _, pid := range c.processes("mount") {
+		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); slices.Contains(strings.Split(string(b), "\x00"), dir) {
+			return pid
+		}
+	}
+	return 0
 }
 
 // TestTwoMounts: what is done on one mount is seen on the other at once.
@@ -58,7 +82,7 @@ func TestMountHelper(t *testing.T) {
 	if out, err := helper.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	t.Cleanup(func() { syscall.Unmount(dir, 0) })
+	t.Cleanup(func() { c.unmount(dir) })
 	c.sh("D=" + dir + " S=" + source + `
 		grep -qx here $D/a
 		grep -q "^$S $D fuse.varve rw,nosuid,nodev,noexec" /proc/mounts`)
