@@ -2,10 +2,8 @@ package fuse
 
 import (
 	"bytes"
-	"fmt"
+	"os"
 	"strconv"
-
-	"golang.org/x/sys/unix"
 )
 
 // fate is what will become of a thread that waits for us.
@@ -17,64 +15,34 @@ const (
 	killed              // a fatal signal is pending: it never gets back to its program
 )
 
-// Of proc_pid_stat(5).
-const (
-	statFlags     = 9
-	statPending   = 31
-	statProcessor = 39
-)
+const sigKill = 1 << (9 - 1) // SIGKILL in a mask of signals
 
-const (
-	flagExiting = 0x4          // PF_EXITING
-	sigKill     = 1 << (9 - 1) // SIGKILL
-)
-
-// fateOf judges a line of /proc/TID/stat. A signal that will end a process is a pending SIGKILL
+// fateOf judges what /proc/TID/status says. A signal that will end a process is a pending SIGKILL
 // of each of its threads, whichever signal it was, unless the program handles it or a core is
 // to be dumped: that is what the kernel itself asks before it gives up a wait
-// (fatal_signal_pending). A thread that ends does not show it any more.
-func fateOf(line []byte) fate {
-	if pending, _ := statField(line, statPending); pending&sigKill != 0 {
+// (fatal_signal_pending). A thread that ends does not show it any more; it has given up its
+// memory before it closes its files (do_exit in kernel/exit.c).
+func fateOf(status []byte) fate {
+	_, pending, found := bytes.Cut(status, []byte("\nSigPnd:\t"))
+	if !found {
+		return goesOn
+	}
+	pending, _, _ = bytes.Cut(pending, []byte("\n"))
+	if mask, _ := strconv.ParseUint(string(pending), 16, 64); mask&sigKill != 0 {
 		return killed
 	}
-	if flags, _ := statField(line, statFlags); flags&flagExiting != 0 {
+	if !bytes.Contains(status, []byte("\nVmSize:")) {
 		return exiting
 	}
 	return goesOn
 }
 
-// statField is a number in a line of /proc/TID/stat, counted from 1, behind the name, which
-// is the second and may hold anything.
-func statField(line []byte, field int) (n uint64, ok bool) {
-	var word []byte
-	rest := bytes.TrimSpace(line[bytes.LastIndexByte(line, ')')+1:])
-	for i := 3; i <= field; i++ {
-		word, rest, _ = bytes.Cut(rest, []byte(" "))
-	}
-	n, err := strconv.ParseUint(string(word), 10, 64)
-	return n, err == nil
-}
-
-// fateOfThread asks the kernel; of a thread that cannot be seen nothing is known.
+// fateOfThread asks the kernel; of a thread that cannot be seen nothing is known. Unlike
+// /proc/TID/stat, this can be read while the thread closes files in execve(2), waiting for us.
 func fateOfThread(thread uint32) fate {
-	var b statLine
-	return fateOf(b.read(thread))
-}
-
-// statLine is room for a line of /proc/TID/stat.
-type statLine [1024]byte
-
-// read reads the line of a thread; empty: nothing is known. It waits as long as the thread is
-// in execve(2), where the kernel closes files and may itself be waiting for us.
-func (b *statLine) read(thread uint32) []byte {
-	fd, err := unix.Open(fmt.Sprintf("/proc/%d/stat", thread), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	status, err := os.ReadFile("/proc/" + strconv.FormatUint(uint64(thread), 10) + "/status")
 	if err != nil {
-		return nil
+		return goesOn
 	}
-	n, err := unix.Read(fd, b[:])
-	unix.Close(fd)
-	if err != nil {
-		return nil
-	}
-	return b[:n]
+	return fateOf(status)
 }

@@ -1,7 +1,10 @@
 package fuse
 
 import (
+	"bytes"
+	"fmt"
 	"runtime"
+	"strconv"
 
 	"github.com/VictoriaMetrics/metrics"
 	"golang.org/x/sys/unix"
@@ -139,12 +142,33 @@ func (f *follow) end() {
 	}
 }
 
-// processorOf is where a thread runs or ran last.
+// processorOf is where a thread runs or ran last; -1: unknown. It waits as long as the thread is in
+// execve(2), where the kernel closes files and may itself be waiting for us.
 func processorOf(thread uint32) int {
-	var b statLine
-	cpu, ok := statField(b.read(thread), statProcessor)
-	if !ok {
+	fd, err := unix.Open(fmt.Sprintf("/proc/%d/stat", thread), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return -1
 	}
-	return int(cpu)
+	defer unix.Close(fd)
+	var b [1024]byte
+	n, err := unix.Read(fd, b[:])
+	if err != nil {
+		return -1
+	}
+	return statProcessor(b[:n])
+}
+
+// statProcessor is the field of that name in a line of proc_pid_stat(5), the 39th; -1: there is none.
+// The second one is the thread's name and may hold anything.
+func statProcessor(line []byte) int {
+	var word []byte
+	rest := bytes.TrimSpace(line[bytes.LastIndexByte(line, ')')+1:])
+	for range 39 - 2 {
+		word, rest, _ = bytes.Cut(rest, []byte(" "))
+	}
+	cpu, err := strconv.Atoi(string(word))
+	if err != nil {
+		return -1
+	}
+	return cpu
 }

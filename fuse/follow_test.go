@@ -3,6 +3,7 @@ package fuse
 import (
 	"errors"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/VictoriaMetrics/metrics"
@@ -159,5 +160,24 @@ func TestFollowThread(t *testing.T) {
 	close(leave)
 	if err := unix.SchedGetaffinity(0, &after); err != nil || after != before {
 		t.Errorf("%v; it may use %d processors, before %d", err, after.Count(), before.Count())
+	}
+}
+
+func TestStatProcessor(t *testing.T) {
+	fields := " D" + strings.Repeat(" 7", 35)
+	for line, want := range map[string]int{
+		"77 (a)" + fields + " 1\n":               1,
+		"77 (a) 1 2) (b)" + fields + " 12 8 9\n": 12,
+		"77 (a)" + fields:                        -1,
+		"77 (a)" + fields + " x":                 -1,
+		"77 (a":                                  -1,
+		"":                                       -1,
+	} {
+		if got := statProcessor([]byte(line)); got != want {
+			t.Errorf("%q: %d, want %d", line, got, want)
+		}
+	}
+	if cpu := processorOf(uint32(unix.Gettid())); cpu < 0 {
+		t.Error("where this thread is was not found")
 	}
 }

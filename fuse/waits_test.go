@@ -1,7 +1,6 @@
 package fuse
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os/exec"
@@ -17,37 +16,30 @@ import (
 )
 
 func TestFate(t *testing.T) {
-	// From field 3 on: state, 5 numbers, flags (9), 21 numbers, pending signals (31), 8 numbers.
-	line := func(flags, pending string) []byte {
-		return []byte("77 (a) name) D 1 2 3 4 5 " + flags + " 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 " + pending + " 32 33 34 35 36 37 38 1\n")
+	status := func(memory, pending string) string {
+		return "Name:\tSigPnd:\\nSigPnd:\t0100\nState:\tS (sleeping)\nGroups:\t1 2 3\n" + memory + "Threads:\t1\nSigQ:\t0/96364\nSigPnd:\t" + pending + "\nShdPnd:\t0000000000000100\n"
 	}
+	const memory = "VmPeak:\t    3060 kB\nVmSize:\t    3060 kB\n"
 	for _, c := range []struct {
-		what string
-		line []byte
-		want fate
+		what, status string
+		want         fate
 	}{
-		{"nothing", line("4194304", "0"), goesOn},
-		{"SIGUSR1 and SIGTERM, which it handles", line("4194304", "16896"), goesOn},
-		{"SIGKILL", line("4194304", "256"), killed},
-		{"SIGKILL and SIGTERM", line("4194304", "16640"), killed},
-		{"it ends", line("4194308", "0"), exiting},
-		{"it ends and is killed", line("4194308", "256"), killed},
-		{"not to be seen", nil, goesOn},
-		{"something else", []byte("77 (a) D 1 x"), goesOn},
+		{"nothing", status(memory, "0000000000000000"), goesOn},
+		{"SIGUSR1 and SIGTERM, which it handles", status(memory, "0000000000004200"), goesOn},
+		{"SIGKILL", status(memory, "0000000000000100"), killed},
+		{"SIGKILL and SIGTERM", status(memory, "0000000000004100"), killed},
+		{"a real-time signal too", status(memory, "8000000000000100"), killed},
+		{"it ends", status("", "0000000000000000"), exiting},
+		{"it ends and is killed", status("", "0000000000000100"), killed},
+		{"not to be seen", "", goesOn},
+		{"something else", "Name:\ta\nSigPnd\n", goesOn},
 	} {
-		if got := fateOf(c.line); got != c.want {
+		if got := fateOf([]byte(c.status)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.what, got, c.want)
 		}
 	}
-	for field, want := range map[int]uint64{4: 1, statFlags: 5, statPending: 6, 38: 38, statProcessor: 1} {
-		if n, ok := statField(line("5", "6"), field); !ok || n != want {
-			t.Errorf("field %d: %d, %v, want %d", field, n, ok, want)
-		}
-	}
-	for _, s := range []string{"", "77 (a) D 1", "77 (a", "77 (a) " + string(bytes.Repeat([]byte("1 "), 35))} {
-		if n, ok := statField([]byte(s), statProcessor); ok {
-			t.Errorf("%q: processor %d", s, n)
-		}
+	if got := fateOfThread(uint32(syscall.Gettid())); got != goesOn {
+		t.Errorf("this thread: %d", got)
 	}
 }
 

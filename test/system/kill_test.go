@@ -62,6 +62,8 @@ var waiterCalls = map[string]struct{ before, call func(w *waiter) error }{
 		func(w *waiter) error { return first(w.write(much), unix.Close(w.fd)) }},
 	"exit": {func(w *waiter) error { return w.openAlone("old/exit") },
 		func(w *waiter) error { w.write(much); os.Exit(0); return nil }},
+	"exec": {func(w *waiter) error { return w.openAlone("old/exec") },
+		func(w *waiter) error { w.write(much); unix.CloseOnExec(w.fd); return unix.Exec("/bin/true", nil, nil) }},
 	"rest": {func(w *waiter) error { return w.openAlone("old/rest") },
 		func(w *waiter) error { w.write(much); fmt.Println("rests"); return unix.Pause() }},
 }
@@ -189,13 +191,24 @@ func (w *waiting) over() bool {
 	}
 }
 
-// asks says whether its thread waits for an answer of the mount.
-func (w *waiting) asks() bool { return asks(w.thread) }
+// asks says whether its thread waits for an answer of the mount. One that begins another program
+// becomes the first of its process.
+func (w *waiting) asks() bool { return asks(w.thread) || asks(w.cmd.Process.Pid) }
 
-// asks says whether a thread waits for a mount.
+// asks says whether a thread waits for a mount. What it waits for cannot be read while it closes files
+// in execve(2).
 func asks(thread int) bool {
-	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", thread))
-	return strings.Contains(string(b), "request_wait_answer")
+	answer := make(chan bool, 1)
+	go func() {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stack", thread))
+		answer <- strings.Contains(string(b), "request_wait_answer")
+	}()
+	select {
+	case yes := <-answer:
+		return yes
+	case <-time.After(time.Second):
+		return true
+	}
 }
 
 // childAsks says whether the child of a process does.
@@ -223,7 +236,7 @@ func TestKillWaiting(t *testing.T) {
 	c := start(t, "--servers", "2")
 	os.Unsetenv("VARVE_MOUNT_HTTP")
 	other := c.second()
-	c.sh(`mkdir $M/old $M/old/list; mkdir -p $M/shared/{1,2,3,4,5,6}; for f in stat open cut rename unlink chmod read write append lock fsync close exit rest; do
+	c.sh(`mkdir $M/old $M/old/list; mkdir -p $M/shared/{1,2,3,4,5,6}; for f in stat open cut rename unlink chmod read write append lock fsync close exec exit rest; do
 		head -c 10000 /dev/zero | tr '\0' x > $M/old/$f; done; sync -f $M; sync $M/old/*
 		cd $M/shared; for f in 3/rename 4/unlink 5/link 6/cut; do echo $f > $f; done; ln 4/unlink $M/unlink`)
 	all := make(map[string]*waiting)
@@ -249,7 +262,7 @@ func TestKillWaiting(t *testing.T) {
 	t.Cleanup(resume)
 
 	early := func(call string) bool {
-		return strings.HasPrefix(call, "sent-") || slices.Contains([]string{"fsync", "close", "exit", "rest"}, call)
+		return strings.HasPrefix(call, "sent-") || slices.Contains([]string{"fsync", "close", "exec", "exit", "rest"}, call)
 	}
 	for call, w := range all {
 		if early(call) {
@@ -287,6 +300,9 @@ func TestKillWaiting(t *testing.T) {
 				}
 				return w.asks()
 			})
+			if call == "exec" {
+				break // it handles nothing any more
+			}
 			if err := unix.Tgkill(w.cmd.Process.Pid, w.thread, syscall.SIGUSR1); err != nil {
 				t.Fatal(err)
 			}
@@ -344,10 +360,10 @@ func TestKillWaiting(t *testing.T) {
 	if strings.Contains(mine, "'3/rename'") == strings.Contains(mine, "'3/renamed'") {
 		t.Error("a file has both names, or none")
 	}
-	out := c.sh(`cd $M/old; ls; touch new; rm new; cat read > /dev/null; stat -c '%n %s' fsync close exit rest write append cut
+	out := c.sh(`cd $M/old; ls; touch new; rm new; cat read > /dev/null; stat -c '%n %s' fsync close exec exit rest write append cut
 		{ test -e rename && ! test -e renamed; } || { ! test -e rename && test -e renamed; }; flock -n lock true; sync -f .; rm -rf list`)
 	t.Log(out)
-	for _, name := range []string{"fsync", "close", "exit", "rest"} {
+	for _, name := range []string{"fsync", "close", "exec", "exit", "rest"} {
 		if b, err := os.ReadFile(filepath.Join(c.mnt, "old", name)); err != nil || len(b) != much {
 			t.Errorf("%s: what was written before the program was killed is not there: %d bytes, %v", name, len(b), err)
 		}
@@ -415,8 +431,8 @@ func TestStopWithoutMaster(t *testing.T) {
 // TestKillWaitingForData is TestKillWaiting for programs that wait for chunkservers.
 func TestKillWaitingForData(t *testing.T) {
 	c := start(t, "--servers", "2")
-	calls := []string{"read", "fsync", "close"}
-	c.sh(`mkdir $M/old; for f in read fsync close; do echo x > $M/old/$f; sync $M/old/$f; done`)
+	calls := []string{"read", "fsync", "close", "exec"}
+	c.sh(`mkdir $M/old; for f in read fsync close exec; do echo x > $M/old/$f; sync $M/old/$f; done`)
 	dir := c.second() // which has no data yet
 	all := make(map[string]*waiting)
 	for _, call := range calls {
@@ -448,7 +464,7 @@ func TestKillWaitingForData(t *testing.T) {
 		t.Logf("%s: killed in %v", call, time.Since(began).Round(time.Millisecond))
 	}
 	signalAll(syscall.SIGCONT)
-	for _, name := range []string{"fsync", "close"} {
+	for _, name := range []string{"fsync", "close", "exec"} {
 		if b, err := os.ReadFile(filepath.Join(dir, "old", name)); err != nil || len(b) != much {
 			t.Errorf("%s: what was written before the program was killed is not there: %d bytes, %v", name, len(b), err)
 		}
