@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -21,6 +20,7 @@ import (
 	"github.com/varvefs/varve/chunkd"
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/master"
+	"github.com/varvefs/varve/test/ports"
 	"github.com/varvefs/varve/wire"
 )
 
@@ -85,35 +85,6 @@ type testChunkd struct {
 	stdin     io.Closer
 }
 
-var (
-	portMu    sync.Mutex
-	portGiven = make(map[int]bool)
-)
-
-// freeAddr finds a port that nobody uses now, and that the kernel gives to no outgoing connection
-// (ip_local_port_range) of another test until it is used.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	portMu.Lock()
-	defer portMu.Unlock()
-	for range 1000 {
-		port := 12000 + rand.IntN(20000)
-		addr := fmt.Sprintf("127.0.0.1:%d", port)
-		if portGiven[port] {
-			continue
-		}
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		l.Close()
-		portGiven[port] = true
-		return addr
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
 // startCluster starts a master and n chunkservers; with killable each of those
 // is a process. The test runs beside others.
 func startCluster(t testing.TB, n int, killable bool) *cluster {
@@ -134,11 +105,11 @@ func newCluster(t testing.TB, n int, killable bool) *cluster {
 // configured as usual.
 func newTuned(t testing.TB, n int, killable bool, tune func(*chunkd.Config)) *cluster {
 	t.Helper()
-	c := &cluster{t: t, tune: tune, dir: t.TempDir(), lease: 4 * time.Second, client: freeAddr(t), server: freeAddr(t)}
+	c := &cluster{t: t, tune: tune, dir: t.TempDir(), lease: 4 * time.Second, client: ports.Free(t), server: ports.Free(t)}
 	t.Cleanup(c.stop)
 	c.startMaster()
 	for i := range n {
-		d := &testChunkd{dir: filepath.Join(c.dir, fmt.Sprintf("chunkd%d", i)), addr: freeAddr(t)}
+		d := &testChunkd{dir: filepath.Join(c.dir, fmt.Sprintf("chunkd%d", i)), addr: ports.Free(t)}
 		c.chunkds = append(c.chunkds, d)
 		c.startChunkd(d, killable)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/varvefs/varve/inode"
 	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/test/ports"
 	"github.com/varvefs/varve/wire"
 )
 
@@ -215,7 +216,7 @@ func TestBadStarts(t *testing.T) {
 	}
 	ctx, cancel := contextFor(200 * time.Millisecond)
 	defer cancel()
-	if _, err := Connect(ctx, Config{Masters: []string{freeAddr(t)}, Key: testKey}); err == nil {
+	if _, err := Connect(ctx, Config{Masters: []string{ports.Free(t)}, Key: testKey}); err == nil {
 		t.Error("connected to nobody")
 	}
 }

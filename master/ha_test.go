@@ -22,6 +22,7 @@ import (
 	"github.com/varvefs/varve/master/image"
 	"github.com/varvefs/varve/master/metalog"
 	"github.com/varvefs/varve/status"
+	"github.com/varvefs/varve/test/ports"
 	"github.com/varvefs/varve/wire"
 )
 
@@ -39,13 +40,13 @@ func newTrio(t *testing.T, change func(*Config)) *trio {
 	t.Helper()
 	c := &trio{t: t, peers: map[uint64]string{}, dirs: map[uint64]string{}, cfg: map[uint64]Config{}, masters: map[uint64]*Master{}}
 	for id := uint64(1); id <= 3; id++ {
-		c.peers[id], c.dirs[id] = freeAddr(t), t.TempDir()
+		c.peers[id], c.dirs[id] = ports.Free(t), t.TempDir()
 	}
 	t.Cleanup(c.stop)
 	for id := uint64(1); id <= 2; id++ {
 		cfg := testConfig(t, c.dirs[id])
 		cfg.ID, cfg.Peers, cfg.RaftAddr, cfg.Name = id, c.peers, c.peers[id], fmt.Sprint("m", id)
-		cfg.ClientAddr, cfg.ServerAddr = freeAddr(t), freeAddr(t)
+		cfg.ClientAddr, cfg.ServerAddr = ports.Free(t), ports.Free(t)
 		if change != nil {
 			change(&cfg)
 		}
@@ -54,16 +55,6 @@ func newTrio(t *testing.T, change func(*Config)) *trio {
 	}
 	c.startLogger()
 	return c
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (c *trio) start(id uint64) {

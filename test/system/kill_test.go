@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -18,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/varvefs/varve/test/ports"
 )
 
 // waiterEnv makes this test's program one that makes a single system call in a mount: "CALL DIR".
@@ -122,17 +123,6 @@ func waits(call, dir string) {
 	fmt.Println("result:", do.call(w))
 }
 
-// freeAddr is an address on which nobody listens.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // waiting is the test's side of a waiter.
 type waiting struct {
 	call   string
@@ -231,7 +221,7 @@ func stays(d time.Duration, cond func() bool) bool {
 // TestKillWaiting stops the master under programs that make one system call each. They wait, whatever
 // signal they handle; killed, they end at once, and when the master is back the mount is as good as new.
 func TestKillWaiting(t *testing.T) {
-	addr := freeAddr(t)
+	addr := ports.Free(t)
 	t.Setenv("VARVE_MOUNT_HTTP", addr)
 	c := start(t, "--servers", "2")
 	os.Unsetenv("VARVE_MOUNT_HTTP")
