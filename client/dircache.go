@@ -21,6 +21,7 @@ type dirState struct {
 	busy     int      // operations in work that hold the directory's lock in the kernel
 	voided   []string // names that the kernel may know and that are no longer backed
 	hot      int64    // monotonic: until then the kernel gets no names
+	refused  int64    // monotonic: until then W is not asked for
 	lent     int64    // monotonic: until then the kernel may have names
 	listing  int      // ReadDirs under way: no name may change early
 	changes  uint64   // early changes so far

@@ -34,6 +34,52 @@ func alone(t *testing.T, c *Client, name string) inode.Ino {
 	return d
 }
 
+// TestFirstChangeIsEarly: already the first change in a directory that was only looked at is early, unless
+// another mount is interested, which then sees the change at once.
+func TestFirstChangeIsEarly(t *testing.T) {
+	cl := startCluster(t, 1, false)
+	a := cl.connect(nil)
+	d := mkdir(t, a, a.Root(), "d")
+	names := []string{"removed", "renamed", "shared"}
+	for _, name := range names {
+		if _, err := a.Make(bg, wire.Make{Parent: d, Name: name, What: inode.FIFO, Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(bg); err != nil {
+		t.Fatal(err)
+	}
+	look := func(c *Client) {
+		list(t, c, d)
+		for _, name := range names {
+			if _, err := c.Lookup(bg, d, name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	b, c := cl.connect(nil), cl.connect(nil)
+	look(b)
+	early := func(what string, want uint64, change func() error) {
+		t.Helper()
+		before := b.met.early.Get()
+		if err := change(); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if n := b.met.early.Get() - before; n != want {
+			t.Errorf("%s: %d early changes, want %d", what, n, want)
+		}
+	}
+	early("remove", 1, func() error { return b.Remove(bg, d, "removed", false) })
+	early("rename", 1, func() error { return b.Rename(bg, d, "renamed", d, "removed", 0) })
+	names = []string{"removed", "shared"}
+	look(c)
+	look(b)
+	early("remove what another mount knows", 0, func() error { return b.Remove(bg, d, "shared", false) })
+	if _, err := c.Lookup(bg, d, "shared"); !errors.Is(err, status.NotFound) {
+		t.Errorf("the other mount: %v", err)
+	}
+}
+
 // crash ends a client as kill -9 would: nothing is said to anybody, nothing is
 // written, and the intent log stays as it is.
 func crash(c *Client) {

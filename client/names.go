@@ -149,6 +149,7 @@ func (c *Client) Make(ctx context.Context, m wire.Make) (Node, error) {
 	if m.Name == "" {
 		return Node{}, status.NotFound
 	}
+	c.claim(ctx, p, m.Name)
 	if out, _, ok := c.makeEarly(p, &m, 0); ok {
 		return out, nil
 	}
@@ -191,6 +192,7 @@ func (c *Client) Create(ctx context.Context, m wire.Make, flags uint32) (Node, *
 	defer p.end()
 	m.What, m.Open = inode.File, true
 	m.Lease = flags&syscall.O_ACCMODE != syscall.O_RDONLY
+	c.claim(ctx, p, m.Name)
 	for wait := time.Millisecond; ; wait = min(2*wait, backoffMax) {
 		p.mu.Lock()
 		ino, known := p.dir.look(p, m.Name)
@@ -303,6 +305,7 @@ func (c *Client) Remove(ctx context.Context, parent inode.Ino, name string, dir 
 	}
 	defer p.end()
 	req := &wire.Remove{Parent: parent, Name: name, Dir: dir}
+	c.claim(ctx, p, name)
 	if c.removeEarly(p, req) {
 		return nil
 	}
@@ -431,6 +434,8 @@ func (c *Client) Rename(ctx context.Context, parent inode.Ino, name string, newP
 	}
 	defer q.end()
 	req := &wire.Rename{Parent: parent, Name: name, NewParent: newParent, NewName: newName, Flags: flags}
+	c.claim(ctx, p, name)
+	c.claim(ctx, q, newName)
 	if c.renameEarly(p, q, req) {
 		return nil
 	}

@@ -84,7 +84,8 @@ func (l *loop) listXattr(q *request, m *wire.ListXattr) {
 }
 
 // acquire answers wire.Acquire. R and D are had as by GetAttr and Lookup. W
-// recalls what others hold. A mount that is itself asked for rights on the inode
+// recalls what others hold, but for W with D, on a directory: that is had as after a change of
+// a name there. A mount that is itself asked for rights on the inode
 // is answered at once with what it has: its answer to the recall may wait for this.
 func (l *loop) acquire(q *request, m *wire.Acquire) {
 	if _, ok := l.st.Attr(m.Ino); !ok {
@@ -98,8 +99,9 @@ func (l *loop) acquire(q *request, m *wire.Acquire) {
 	case m.Rights&inode.D != 0 && !l.crowd.is(m.Ino, l.now):
 		l.grantNames(q.s, m.Ino)
 	}
-	if m.Rights&inode.W == 0 {
+	if m.Rights&inode.W == 0 || m.Rights&inode.D != 0 {
 		if l.settled(q, m.Ino) {
+			l.grantAlone(q.s, m.Ino, m.Rights&inode.W != 0)
 			l.reply(q, l.attrReply(q.s, m.Ino))
 		}
 		return

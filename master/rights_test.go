@@ -237,3 +237,27 @@ func TestRelease(t *testing.T) {
 		t.Fatalf("%d recalls of a released right", n)
 	}
 }
+
+// TestDirectoryIsHadAlone: W with D on a directory comes when no other mount is interested, and recalls nothing.
+func TestDirectoryIsHadAlone(t *testing.T) {
+	m := startMaster(t, testConfig(t, t.TempDir()))
+	a, b := newMount(t, m).keepAlive(), newMount(t, m).keepAlive()
+	const all = inode.R | inode.D | inode.W
+	d := a.mkdir(inode.Root, "d").Ino
+	letGo := func() { a.must(&wire.Release{Rights: []wire.Held{{Ino: d, Rights: all}}}, nil) }
+	if got := b.acquire(d, all); got&inode.W != 0 || a.recalled(d) != 0 {
+		t.Fatalf("beside another mount: %v, %d recalls", got, a.recalled(d))
+	}
+	b.getattr(d)
+	letGo()
+	if got := a.acquire(d, all); got&inode.W != 0 {
+		t.Fatalf("the other way round: %v", got)
+	}
+	letGo()
+	if got := b.acquire(d, all); got != all {
+		t.Fatalf("alone: %v", got)
+	}
+	if e := a.lookup(d, "x"); e.Found || b.recalled(d) != 1 {
+		t.Fatalf("lookup: %+v, %d recalls", e, b.recalled(d))
+	}
+}

@@ -138,7 +138,9 @@ func (*ListXattr) Kind() Kind              { return KindListXattr }
 func (m *ListXattr) Fields(c *codec.Codec) { codec.Uint(c, &m.Ino) }
 
 // Acquire asks for rights, recalling those of others. The reply (AttrReply) may
-// grant less when the mount's own request raced with a recall: ask again.
+// grant less when the mount's own request raced with a recall: ask again. D and W
+// together are for a directory: W comes as after a change of a name in it, when no other
+// mount is interested.
 type Acquire struct {
 	Ino    inode.Ino
 	Rights inode.Rights
