@@ -7,13 +7,13 @@ import (
 	"github.com/varvefs/varve/wire"
 )
 
-// claimAgain is how long a directory is not asked for again whose W others stood in the way of, in ns.
+// claimAgain is for how long, in ns, W is not asked for again when others were in the way.
 const claimAgain = 1e9
 
-// claim asks for W on a directory in which a name that is known is about to be changed, so that already
-// the first change can be made early: the master grants W without a word in its changelog, which is synced
-// before a change is answered. It is for whoever goes through a tree that it has only looked at. If W does
-// not come the change waits for the master, as does what went wrong here.
+// claim asks for W on a directory when a known name in it is about to be changed, so that the first
+// change can be early like those behind it. W costs one question; a change that is not early waits
+// until the master has synced its changelog. This is for whoever goes through a tree that was only looked at
+// before. If W does not come, or the question fails, the change is the master's to answer.
 func (c *Client) claim(ctx context.Context, p *node, name string) {
 	if !p.claimable(name) || !c.early.ready() {
 		return
@@ -44,5 +44,5 @@ func (n *node) claimable(name string) bool {
 	}
 	now := n.c.now()
 	_, known := n.dir.look(n, name)
-	return known && n.recalled == 0 && now >= n.dir.refused && now >= n.dir.hot
+	return known && name != "" && n.recalled == 0 && now >= n.dir.refused && now >= n.dir.hot
 }

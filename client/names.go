@@ -192,7 +192,6 @@ func (c *Client) Create(ctx context.Context, m wire.Make, flags uint32) (Node, *
 	defer p.end()
 	m.What, m.Open = inode.File, true
 	m.Lease = flags&syscall.O_ACCMODE != syscall.O_RDONLY
-	c.claim(ctx, p, m.Name)
 	for wait := time.Millisecond; ; wait = min(2*wait, backoffMax) {
 		p.mu.Lock()
 		ino, known := p.dir.look(p, m.Name)
@@ -200,6 +199,7 @@ func (c *Client) Create(ctx context.Context, m wire.Make, flags uint32) (Node, *
 		if m.Name != "" && known && ino != 0 {
 			err = status.Exists
 		} else {
+			c.claim(ctx, p, m.Name)
 			out, f, ok := c.makeEarly(p, &m, flags)
 			if ok {
 				return out, f, nil
