@@ -261,7 +261,10 @@ func (l *loop) depose() {
 	l.slog.Warn("this master leads no longer", "epoch", l.epoch)
 	l.isReady.Store(false)
 	l.hangUp()
-	l.batch, l.inFlight, l.early = nil, 0, nil
+	l.batch, l.inFlight, l.early, l.soon = nil, 0, nil, nil
+	for _, s := range l.sessions {
+		s.conn = nil // what it has answered and is not yet served is about rights that are void
+	}
 	l.clear()
 	l.describeSelf()
 }

@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -260,4 +261,33 @@ func TestDirectoryIsHadAlone(t *testing.T) {
 	if e := a.lookup(d, "x"); e.Found || b.recalled(d) != 1 {
 		t.Fatalf("lookup: %+v, %d recalls", e, b.recalled(d))
 	}
+}
+
+// TestAnswerBehindTheEnd: a recall is answered, and before the answer is served another master leads. Who has
+// waited for it does not go on.
+func TestAnswerBehindTheEnd(t *testing.T) {
+	m := startMaster(t, testConfig(t, t.TempDir()))
+	a, b := newMount(t, m).keepAlive(), newMount(t, m).keepAlive()
+	a.lookup(inode.Root, "f")
+	a.set(func() { a.hold = true })
+	b.start(&wire.Make{Parent: inode.Root, Name: "f", What: inode.File, Mode: 0o644, Open: true, Lease: true}, &wire.EntryReply{})
+	goOn := make(chan int)
+	eventually(t, "the recall is sent", func() bool {
+		m.in.post(func(l *loop) {
+			for _, s := range l.sessions {
+				if conn, list := s.conn, s.recalls[inode.Root]; len(list) > 0 && !list[0].sent.IsZero() {
+					l.depose()
+					l.recalled(s, conn, slices.Clone(list), nil, nil)
+					goOn <- len(l.soon)
+					return
+				}
+			}
+			goOn <- -1
+		})
+		n := <-goOn
+		if n > 0 {
+			t.Errorf("%d go on", n)
+		}
+		return n >= 0
+	})
 }
