@@ -30,7 +30,7 @@ func (c *Client) claim(ctx context.Context, p *node, name string) {
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.can(inode.W) && p.dir != nil {
+	if !p.can(inode.W) {
 		p.dir.refused = c.now() + claimAgain
 	}
 }

@@ -21,7 +21,8 @@ const sigKill = 1 << (9 - 1) // SIGKILL in a mask of signals
 // of each of its threads, whichever signal it was, unless the program handles it or a core is
 // to be dumped: that is what the kernel itself asks before it gives up a wait
 // (fatal_signal_pending). A thread that ends does not show it any more; it has given up its
-// memory before it closes its files (do_exit in kernel/exit.c).
+// memory before it closes its files (do_exit in kernel/exit.c). A thread of the kernel has none
+// either: what it closes, like the file of a loop device, is not waited for longer than that of one that ends.
 func fateOf(status []byte) fate {
 	_, pending, found := bytes.Cut(status, []byte("\nSigPnd:\t"))
 	if !found {

@@ -72,9 +72,7 @@ func (f *following) reader() follow { return follow{following: f, cpu: -1, credi
 // near says whether our thread is kept with its caller, whom it would hold up by waiting awake.
 func (f *follow) near() bool { return f.cpu >= 0 }
 
-// next takes note of a request. The kernel sends some, like RELEASE, in nobody's name. At a
-// FLUSH nobody is looked for: a program that begins another one closes files while
-// where it is cannot be read, and both would wait for each other for ever.
+// next takes note of a request. The kernel sends some, like RELEASE, in nobody's name.
 func (f *follow) next(thread, opcode uint32) {
 	switch {
 	case f.following == nil || thread == 0:
@@ -89,8 +87,9 @@ func (f *follow) next(thread, opcode uint32) {
 	}
 }
 
-// looksAt says whether the caller of such a request is surely not in execve(2) with its locks:
-// there the kernel closes files, and may have to write their pages first.
+// looksAt says whether the caller of such a request is surely not in execve(2). There the kernel closes
+// files, and may have to write their pages first, while where the program is cannot be read: it and
+// who looks for it would wait for each other for ever.
 func looksAt(opcode uint32) bool {
 	return opcode != opcodeFlush && opcode != opcodeWrite && opcode != opcodeSetAttr
 }

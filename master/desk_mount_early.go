@@ -15,7 +15,7 @@ import (
 const aloneAfter = 4
 
 // grantAlone grants W (and R and D, without which it is of no use) on a
-// directory that s has just changed, when it is wanted and no other mount is
+// directory that s has just changed, or is about to, when it is wanted and no other mount is
 // interested. It tells what s holds on the directory.
 func (l *loop) grantAlone(s *session, dir inode.Ino, want bool) inode.Rights {
 	if !want || l.crowd.is(dir, l.now) || l.rights.held(dir, s)&inode.W != 0 {
